@@ -1,0 +1,19 @@
+"""The exit codes of the command-line contract."""
+
+from __future__ import annotations
+
+from toolkit.core.errors import BugError, OptionError
+
+DONE = 0
+ITEMS_FAILED = 1
+WRONG_USAGE = 2
+COULD_NOT_RUN = 3
+BUG = 4
+SIGNAL_BASE = 128
+
+
+def exit_code_of(error: Exception) -> int:
+    """Return the exit code for an error that ended a command."""
+    if isinstance(error, OptionError):
+        return WRONG_USAGE
+    return BUG if isinstance(error, BugError) else COULD_NOT_RUN

@@ -1,0 +1,128 @@
+"""The ``mvtk`` application: its groups, imported when they are used, and the one place that catches errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+GROUPS = {
+    "npz": "Inspect, verify, pack, preprocess and preview NPZ files.",
+    "dataset": "Build, verify and preview training datasets.",
+}
+"""Each group's help line, here so that ``mvtk --help`` imports none of them."""
+
+COMMANDS = {"doctor": "Show versions, extras, devices and free space."}
+
+
+class _LazyGroup(TyperGroup):
+    """The root group: it lists stubs and imports the module of a group when that group is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0] if args else ""
+        if name in GROUPS or name in COMMANDS:
+            module = importlib.import_module(f"commands.{name}")
+            self.commands[name] = typer.main.get_command(module.app)
+            self.commands[name].name = name
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    name="mvtk",
+    cls=_LazyGroup,
+    help="Machine-vision toolkit for training data on GPU servers.",
+    epilog="Example: mvtk dataset convert-mask-attention --help",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"mvtk {version('mvtk')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Machine-vision toolkit for training data on GPU servers."""
+
+
+def _stub() -> None:
+    """Stand for a group in ``mvtk --help``."""
+
+
+for _name, _help in {**GROUPS, **COMMANDS}.items():
+    app.command(_name, help=_help)(_stub)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line ``arguments`` (default: those of the process) and return the exit code."""
+    try:
+        app(args=arguments, prog_name="mvtk")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:  # noqa: BLE001 - the one error boundary
+        return _explain(error)
+    return 0
+
+
+def main() -> NoReturn:
+    """Run the process's command line and exit."""
+    sys.exit(run())
+
+
+def _explain(error: Exception) -> int:
+    """Print what is wrong in one line and return the exit code."""
+    from commands.exit_codes import BUG, exit_code_of
+    from commands.ui import error_console, say
+    from toolkit.core.errors import BugError, InputProblemsError, MvtkError
+    from toolkit.core.extras import explain_import_error
+
+    if os.environ.get("MVTK_DEBUG") == "1":
+        raise error
+    if isinstance(error, ImportError):
+        error = explain_import_error(error) or error
+    console = error_console()
+    if isinstance(error, InputProblemsError):
+        for problem in error.problems:
+            say(console, f"error: {error.message}: {problem}", "red")
+        if error.hint:
+            say(console, error.hint)
+        return exit_code_of(error)
+    if isinstance(error, MvtkError):
+        say(console, f"error: {error}", "red")
+        return exit_code_of(error)
+    text = str(error) if isinstance(error, BugError) else f"{type(error).__name__}: {error}"
+    say(console, f"bug: {text}; {_save_traceback(error)}", "red")
+    return BUG
+
+
+def _save_traceback(error: Exception) -> str:
+    """Write the traceback to a file of its own; return where it is and what to do with it."""
+    import tempfile
+    import traceback
+
+    from toolkit.core.errors import BugError
+
+    text = "".join(traceback.format_exception(error))
+    if isinstance(error, BugError):
+        text += f"\nIn the worker:\n{error.traceback}"
+    with tempfile.NamedTemporaryFile("w", prefix="mvtk-bug-", suffix=".txt", delete=False, errors="replace") as file:
+        file.write(f"mvtk {' '.join(map(repr, sys.argv[1:]))}\n{text}")
+    return f"the traceback is in {file.name}; please report it with that file"
+
+
+if __name__ == "__main__":
+    main()

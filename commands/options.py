@@ -1,0 +1,144 @@
+"""The options that commands share, and how flags and a configuration file become an options model.
+
+This module is imported for every ``--help``: it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    ModelT = TypeVar("ModelT", bound=BaseModel)
+
+BATCH_PANEL = "Batch options"
+OUTPUT_PANEL = "Output options"
+
+
+def _apply_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make the values of the configuration file the defaults of this command's options."""
+    if path is None or context.resilient_parsing:
+        return path
+    from toolkit.core.config import load_config
+
+    parameters = {
+        parameter.name: parameter
+        for parameter in context.command.params
+        if parameter.name and parameter.name not in {"config", "help"}
+    }
+    values = load_config(path, parameters.keys())
+    context.default_map = {
+        name: _as_typed(value, several=bool(getattr(parameters[name], "multiple", False)))
+        for name, value in values.items()
+        if value is not None
+    }
+    return path
+
+
+def _as_typed(value: Any, *, several: bool) -> Any:
+    """Return a YAML value in the form in which the command line gives it: a list for an option that may be repeated."""
+    if several:
+        return [str(part) for part in value] if isinstance(value, list) else [str(value)]
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE.yaml",
+        help="Option values from a YAML file; a value on the command line wins.",
+        is_eager=True,
+        callback=_apply_config,
+        rich_help_panel=BATCH_PANEL,
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Parallel workers; 0 works in this process.",
+        show_default="the CPUs this process may use",
+        rich_help_panel=BATCH_PANEL,
+    ),
+]
+MaxFilesOption = Annotated[
+    int,
+    typer.Option(
+        "--max-files", metavar="N", help="Stop after N items that need work; 0: no limit.", rich_help_panel=BATCH_PANEL
+    ),
+]
+ShardOption = Annotated[
+    str,
+    typer.Option("--shard", metavar="I/N", help="Only part I of N, 0 <= I < N.", rich_help_panel=BATCH_PANEL),
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would be done and why the rest is skipped.", rich_help_panel=BATCH_PANEL),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what exists and do finished work again.")]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", metavar="FILE.json", help="Write the machine-readable report.", rich_help_panel=OUTPUT_PANEL
+    ),
+]
+LogOption = Annotated[
+    Path | None,
+    typer.Option("--log", metavar="FILE", help="Append one line an item.", rich_help_panel=OUTPUT_PANEL),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead of the table.", rich_help_panel=OUTPUT_PANEL)
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="No progress, no table; errors only.", rich_help_panel=OUTPUT_PANEL),
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="One line an item on stderr.", rich_help_panel=OUTPUT_PANEL)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """Where a command's results go and how much it says."""
+
+    report: Path | None = None
+    log: Path | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+def split_list(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the parts of an option that may be repeated or comma-separated, without duplicates, in order."""
+    parts = (part.strip() for value in values for part in value.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def validated(model: type[ModelT], **values: Any) -> ModelT:
+    """Return the options model built from ``values``; None stands for "not given".
+
+    Raises:
+        OptionError: every value that the model refuses, by option name.
+    """
+    from pydantic import ValidationError
+
+    from toolkit.core.errors import OptionError
+
+    try:
+        return model(**{name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        problems = [f"{_option_name(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+        raise OptionError("; ".join(problems), "see --help") from error
+
+
+def _option_name(location: tuple[int | str, ...]) -> str:
+    return f"--{str(location[0]).replace('_', '-')}" if location else "options"

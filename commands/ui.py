@@ -1,0 +1,230 @@
+"""What a person sees of a batch job: progress while it runs, a table or JSON at its end, errors as they come.
+
+Data goes to standard output; progress, warnings and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from commands.exit_codes import exit_code_of
+from commands.options import OutputOptions
+from toolkit.core.batch import Figures, Job, Outcome
+from toolkit.core.driver import JobRun
+from toolkit.core.errors import BugError, MvtkError, one_line
+from toolkit.core.report import ItemLog, Report
+from toolkit.core.signals import StopRequest, stop_on_signals
+
+MAX_ERRORS_SHOWN = 20
+_PLAIN_INTERVAL_S = 10.0
+"""The shortest time between two progress lines where standard error is not a terminal."""
+
+
+def error_console() -> Console:
+    """Return a console on standard error as it is now (tests and callers may replace the stream)."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def output_console() -> Console:
+    """Return a console on standard output as it is now."""
+    return Console(highlight=False)
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """Print one line as it is: no markup, no wrapping, control characters escaped."""
+    console.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def run_batch(job: Job[Any], output: OutputOptions) -> NoReturn:
+    """Run ``job``, show it, write its log and report, and exit with the code that the contract gives its result.
+
+    Raises:
+        typer.Exit: always, unless the job could not run.
+        MvtkError: the job could not run or could not go on; the report is written first.
+        BugError: an unexpected exception stopped the run; the report is written first.
+    """
+    errors = error_console()
+    with stop_on_signals() as stop:
+        run = JobRun(job, stop)
+        try:
+            with ItemLog(output.log) if output.log else nullcontext() as log:
+                _consume(run, stop, errors, output, log)
+        except KeyboardInterrupt:
+            run.report.interrupted = True
+        except (MvtkError, BugError) as error:
+            run.report.exit_code = exit_code_of(error)
+            _save(run.report, output)
+            raise
+        run.report.exit_code = _exit_code(run.report, stop)
+    _save(run.report, output)
+    _show(run.report, errors, output)
+    raise typer.Exit(run.report.exit_code)
+
+
+def _consume(run: JobRun[Any], stop: StopRequest, errors: Console, output: OutputOptions, log: ItemLog | None) -> None:
+    shown_errors = 0
+    with _progress(errors, output, run.report.command) as progress, closing(run.outcomes()) as outcomes:
+        for outcome in outcomes:
+            if log:
+                log.write(outcome, run.total)
+            if output.verbose:
+                say(errors, _line(outcome), "red" if outcome.status == "failed" else "")
+            elif outcome.status == "failed" and shown_errors < MAX_ERRORS_SHOWN:
+                shown_errors += 1
+                say(errors, f"error: {_line(outcome)}", "red")
+                if shown_errors == MAX_ERRORS_SHOWN:
+                    say(errors, "further errors are counted only; --log FILE has all of them", "dim")
+            progress.advance(run.report.figures, run.total)
+            if stop.requested:
+                progress.stopping()
+
+
+def _line(outcome: Outcome) -> str:
+    if outcome.reason:
+        return f"{outcome.source}: {outcome.reason}"
+    return f"{outcome.source}: {outcome.status}"
+
+
+def _exit_code(report: Report, stop: StopRequest) -> int:
+    if report.interrupted:
+        return 128 + (stop.signum or 2)
+    if report.figures.bugs:
+        return 4
+    return 1 if report.figures.failed else 0
+
+
+def _save(report: Report, output: OutputOptions) -> None:
+    if output.report:
+        report.save(output.report)
+
+
+def _show(report: Report, errors: Console, output: OutputOptions) -> None:
+    for warning, count in report.figures.warnings.items():
+        say(errors, f"warning: {warning} ({count} {'item' if count == 1 else 'items'})", "yellow")
+    if report.interrupted:
+        say(errors, "interrupted: run the command again to go on where it stopped", "yellow")
+    if report.figures.bugs and not output.quiet:
+        where = f"{output.log} has the tracebacks" if output.log else "run again with --log FILE for the tracebacks"
+        say(errors, f"bug: {report.figures.bugs} items failed unexpectedly; {where}; please report them", "red")
+    if output.json:
+        sys.stdout.write(report.as_json())
+    elif not output.quiet:
+        output_console().print(_table(report))
+
+
+def _table(report: Report) -> Table:
+    """Return the counts as a table: what was done, what was skipped and failed and why."""
+    figures = report.figures
+    dry_run = bool(report.options.get("dry_run"))
+    table = Table(title=f"mvtk {report.command}" + (" (dry run)" if dry_run else ""), title_justify="left", box=None)
+    table.add_column("result", no_wrap=True)
+    table.add_column("items", justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    table.add_row("would do" if dry_run else "done", f"{figures.done:,}", "" if dry_run else _speed(report))
+    _add_reasons(table, "skipped", figures.skip_reasons, "")
+    _add_reasons(table, "failed", figures.failure_kinds, "red")
+    table.add_row("total", f"{figures.total:,}", "" if report.stats.get("complete") else "not complete", style="bold")
+    return table
+
+
+def _add_reasons(table: Table, result: str, reasons: dict[str, int], style: str) -> None:
+    if not reasons:
+        table.add_row(result, "0", "")
+    for reason, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
+        table.add_row(result, f"{count:,}", one_line(reason).replace("[", r"\["), style=style)
+
+
+def _speed(report: Report) -> str:
+    if not report.figures.done or not report.elapsed_s:
+        return ""
+    return f"in {_duration(report.elapsed_s)}, {report.figures.done / report.elapsed_s:,.1f} a second"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02} min"
+
+
+class _ProgressView:
+    """How a running job is shown; this one shows nothing."""
+
+    def advance(self, figures: Figures, total: int | None) -> None:
+        """Show the counts after one more outcome."""
+
+    def stopping(self) -> None:
+        """Say that a signal was seen."""
+
+
+class _PlainProgress(_ProgressView):
+    """Lines at a bounded rate, for log files."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console = console
+        self._name = name
+        self._start_s = self._last_s = time.monotonic()
+
+    def advance(self, figures: Figures, total: int | None) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_s < _PLAIN_INTERVAL_S:
+            return
+        self._last_s = now_s
+        rate = figures.total / (now_s - self._start_s)
+        left = f", {_duration((total - figures.total) / rate)} left" if total and rate else ""
+        say(
+            self._console,
+            f"{self._name}: {figures.total:,}/{'?' if total is None else f'{total:,}'}"
+            f" ({figures.skipped:,} skipped, {figures.failed:,} failed), {rate:,.1f} a second{left}",
+        )
+
+
+class _LiveProgress(_ProgressView):
+    """A bar on a terminal."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress = progress
+        self._name = name
+        self._task = progress.add_task(name, total=None, note="")
+
+    def advance(self, figures: Figures, total: int | None) -> None:
+        note = f"[red]{figures.failed:,} failed[/]" if figures.failed else ""
+        self._progress.update(self._task, completed=figures.total, total=total, note=note)
+
+    def stopping(self) -> None:
+        self._progress.update(self._task, description=f"{self._name}: stopping (Ctrl-C again: at once)")
+
+
+@contextmanager
+def _progress(console: Console, output: OutputOptions, name: str) -> Iterator[_ProgressView]:
+    if output.quiet:
+        yield _ProgressView()
+    elif not console.is_terminal:
+        yield _PlainProgress(console, name)
+    else:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console, transient=True, expand=True) as progress:
+            yield _LiveProgress(progress, name)
+
+
+def print_json(value: Any) -> None:
+    """Print JSON types to standard output."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")

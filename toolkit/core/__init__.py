@@ -1,0 +1,1 @@
+"""What every job needs: errors, atomic files, the batch shape, engines, configuration, reports."""

@@ -1,0 +1,272 @@
+"""The one shape of a batch job: discover, plan, run, publish, report.
+
+A service is an options model, a plan and a step, bound together by a :class:`Job`:
+
+- the **options** are one frozen pydantic model for flags, configuration files and Python callers;
+- the **plan** is an iterator that yields, in a deterministic order, each item that needs work and, for each that does
+  not, the :class:`Outcome` that says why; it is never held in memory as a whole;
+- the **step** does one item and publishes its result atomically, so that doing an item twice equals doing it once.
+
+:class:`JobRun` drives a job through an engine and yields every outcome as it comes; nothing here knows of a terminal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+
+from toolkit.core.cpus import available_cpus
+from toolkit.core.errors import OptionError, one_line
+
+Status = Literal["done", "skipped", "failed"]
+Figure = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one item; small and picklable.
+
+    Attributes:
+        source: the item's path relative to the job's root, POSIX style.
+        status: done, skipped (nothing needed doing) or failed.
+        reason: why it was skipped or failed, one line.
+        kind: the category under which a failure is counted, such as ``"mask not found"``.
+        details: figures for the log, such as ``{"bytes": 1024}``.
+        warnings: remarks that are counted; the same text for the same kind, without the path.
+        traceback: of an unexpected exception; empty otherwise.
+    """
+
+    source: str
+    status: Status
+    reason: str = ""
+    kind: str = ""
+    details: Mapping[str, Figure] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    traceback: str = ""
+
+    @classmethod
+    def done(cls, source: str, *, warnings: tuple[str, ...] = (), **details: Figure) -> Self:
+        """Return the outcome of an item whose work was done."""
+        return cls(source, "done", details=details, warnings=warnings)
+
+    @classmethod
+    def skipped(cls, source: str, reason: str) -> Self:
+        """Return the outcome of an item that needs no work; ``reason`` is what the report counts."""
+        return cls(source, "skipped", reason=reason, kind=reason)
+
+    @classmethod
+    def failed(cls, source: str, reason: str, kind: str = "") -> Self:
+        """Return the outcome of an item that could not be done."""
+        return cls(source, "failed", reason=one_line(reason), kind=kind)
+
+
+class Item(Protocol):
+    """A unit of work: small, picklable, named by its path relative to the job's root."""
+
+    @property
+    def source(self) -> str:
+        """The item's path relative to the job's root, POSIX style."""
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+class Step(ABC, Generic[ItemT]):
+    """What is done to one item. It travels to each worker once, so it holds options, not arrays."""
+
+    def setup(self, device: str) -> None:
+        """Prepare this worker, once, before its first item: load a model, set threads.
+
+        Args:
+            device: ``"cpu"`` or a CUDA device as torch names it.
+        """
+
+    @abstractmethod
+    def process_one(self, item: ItemT) -> Outcome:
+        """Do one item and publish its result atomically.
+
+        Raises:
+            MvtkError: the item's trouble; it fails the item.
+            StopRunError: trouble that no further item can escape; it ends the run.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Part ``index`` of ``count`` of the work, stable from run to run.
+
+    An item belongs to the shard that is the BLAKE2b hash of its relative POSIX path modulo ``count``.
+    """
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Return the shard that ``text`` (``I/N``, 0 ≤ I < N) names.
+
+        Raises:
+            OptionError: ``text`` is not of that form.
+        """
+        index, slash, count = text.partition("/")
+        if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise OptionError(f"shard {text!r}", "give it as I/N with 0 <= I < N, such as 0/8")
+        return cls(int(index), int(count))
+
+    def holds(self, source: str) -> bool:
+        """Tell whether the item with the relative POSIX path ``source`` belongs to this shard."""
+        digest = hashlib.blake2b(os.fsencode(source), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self.count == self.index
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def _shard(value: Any) -> Shard:
+    if isinstance(value, Shard):
+        return value
+    try:
+        return Shard.parse(str(value))
+    except OptionError as error:
+        raise ValueError(str(error)) from error
+
+
+ALL = Shard(0, 1)
+ShardField = Annotated[Shard, PlainValidator(_shard), PlainSerializer(str)]
+
+
+class BatchOptions(BaseModel):
+    """The options that every batch job takes; a service adds its own by inheritance.
+
+    Attributes:
+        workers: parallel worker processes; 0 does the work in the calling process.
+        max_files: stop after so many items that need work; 0: no limit.
+        shard: the part of the items to do.
+        dry_run: plan only.
+        overwrite: replace what exists.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: int = Field(default_factory=available_cpus, ge=0)
+    max_files: int = Field(default=0, ge=0)
+    shard: ShardField = ALL
+    dry_run: bool = False
+
+
+class Job(ABC, Generic[ItemT]):
+    """One batch job, bound to its options."""
+
+    command: ClassVar[str]
+    """The command's name in reports, such as ``"dataset verify"``."""
+
+    @property
+    @abstractmethod
+    def options(self) -> BatchOptions:
+        """The options, shared ones included."""
+
+    @abstractmethod
+    def plan(self) -> Iterator[ItemT | Outcome]:
+        """Yield each item of the shard that needs work, and for each that does not, why."""
+
+    @abstractmethod
+    def step(self) -> Step[ItemT]:
+        """Return what is done to one item."""
+
+    @property
+    def size(self) -> int | None:
+        """The number of items and outcomes that :meth:`plan` will yield, where it is known beforehand."""
+        return None
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """One entry a worker: the device it is bound to."""
+        return ("cpu",) * self.options.workers
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Hold the destination while the job runs and remove what killed runs left there."""
+        return nullcontext()
+
+    def watch(self, outcome: Outcome) -> Outcome:
+        """See each outcome once, in the driver, before it is counted; return it, or a corrected one."""
+        return outcome
+
+    def finish(self, figures: Figures) -> None:
+        """Publish what belongs to the job as a whole, after the last item, also when a signal ended the run early."""
+
+    def stats(self, figures: Figures) -> Mapping[str, Any]:
+        """Return the command's own figures for the report, JSON types only."""
+        del figures
+        return {}
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a run has counted so far. ``total = done + skipped + failed``, always."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    bugs: int = 0
+    skip_reasons: dict[str, int] = field(default_factory=dict)
+    failure_kinds: dict[str, int] = field(default_factory=dict)
+    warnings: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """The number of items examined."""
+        return self.done + self.skipped + self.failed
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one outcome."""
+        if outcome.status == "done":
+            self.done += 1
+        elif outcome.status == "skipped":
+            self.skipped += 1
+            _count(self.skip_reasons, outcome.reason)
+        else:
+            self.failed += 1
+            self.bugs += bool(outcome.traceback)
+            _count(self.failure_kinds, outcome.kind or "errors")
+        for warning in outcome.warnings:
+            _count(self.warnings, warning)
+
+
+def _count(counts: dict[str, int], key: str) -> None:
+    counts[key] = counts.get(key, 0) + 1
+
+
+@dataclass(slots=True)
+class Planned(Generic[ItemT]):
+    """A job's plan as the engine sees it: cut at ``max_files``, and aware of whether it was read to its end."""
+
+    job: Job[ItemT]
+    count: int = 0
+    complete: bool = False
+    exhausted: bool = False
+
+    def __iter__(self) -> Iterator[ItemT | Outcome]:
+        limit, taken = self.job.options.max_files, 0
+        for entry in self.job.plan():
+            self.count += 1
+            yield entry
+            taken += not isinstance(entry, Outcome)
+            if limit and taken >= limit:
+                break
+        else:
+            self.complete = True
+        self.exhausted = True
+
+    @property
+    def total(self) -> int | None:
+        """The number of entries; None until it is known."""
+        if self.exhausted:
+            return self.count
+        return None if self.job.options.max_files else self.job.size

@@ -1,0 +1,301 @@
+"""Where the work is done: one driver loop over a plan, with local worker processes.
+
+Each worker is a fresh Python process, started when there is work for it, that imports what the step needs and nothing
+of the caller: no ``__main__`` guard is needed, and torch sees only the device the worker is bound to. A worker that
+dies is replaced; the item it died on is done again at the end, alone, and reported as failed if that dies too.
+At-least-once execution, a deterministic target and an atomic publish make the effect exactly-once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any, Generic
+
+from toolkit.core.batch import ItemT, Outcome, Step
+from toolkit.core.errors import BugError, MvtkError
+from toolkit.core.signals import StopRequest
+from toolkit.core.worker import Ready, Start, Stopped, process, set_up
+
+MAX_BUGS_IN_A_ROW = 20
+_QUEUED_ITEMS = 2
+"""Items a worker holds: the one under way and the next, so that it never waits for the driver."""
+_MAX_DEATHS_IN_SETUP = 3
+_POLL_S = 0.2
+"""How soon the loop notices a signal while every worker is busy."""
+_CLOSE_TIMEOUT_S = 2.0
+
+_BOOTSTRAP = (
+    "import sys; from multiprocessing.connection import Connection; c = Connection(int(sys.argv[1]));"
+    " sys.path[:] = c.recv(); from toolkit.core.worker import main; main(c, int(sys.argv[2]))"
+)
+_THREAD_COUNTS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+
+
+def run(
+    step: Step[ItemT],
+    entries: Iterable[ItemT | Outcome],
+    *,
+    devices: Sequence[str] = (),
+    stop: StopRequest | None = None,
+) -> Iterator[Outcome]:
+    """Do every item of ``entries`` with ``step`` and yield each outcome as it comes.
+
+    Outcomes among the entries (what the plan skipped) are passed on. When ``stop`` is requested, no further item is
+    begun and those under way are finished. Closing the iterator early ends the workers at once.
+
+    Args:
+        step: what is done to an item; it must be importable by name.
+        entries: the plan; read only as fast as workers take items.
+        devices: one worker for each, bound to it; empty: the work is done in this process.
+        stop: a request to end, which signal handlers may set.
+
+    Raises:
+        MvtkError: the step cannot be set up, or nothing further can succeed (a full disk).
+        BugError: an unexpected exception in the set-up, or in 20 items in a row.
+    """
+    stop = stop or StopRequest()
+    outcomes = _WorkerPool(step, devices, stop).outcomes(entries) if devices else _inline(step, entries, stop)
+    bugs_in_a_row = 0
+    for outcome in outcomes:
+        yield outcome
+        if outcome.traceback:
+            bugs_in_a_row += 1
+        elif outcome.status != "skipped":
+            bugs_in_a_row = 0
+        if bugs_in_a_row == MAX_BUGS_IN_A_ROW:
+            outcomes.close()
+            raise BugError(f"{bugs_in_a_row} items in a row failed unexpectedly: {outcome.reason}", outcome.traceback)
+
+
+def _inline(step: Step[ItemT], entries: Iterable[ItemT | Outcome], stop: StopRequest) -> Generator[Outcome]:
+    answer: Ready | Stopped | None = None
+    for entry in entries:
+        if isinstance(entry, Outcome):
+            yield entry
+            continue
+        answer = answer or set_up(step, "cpu")
+        result = answer if isinstance(answer, Stopped) else process(step, entry)
+        if isinstance(result, Stopped):
+            if result.outcome:
+                yield result.outcome
+            raise result.error
+        yield result
+        if stop.requested:
+            return
+
+
+class _Worker(Generic[ItemT]):
+    """One worker process and the items it holds."""
+
+    def __init__(self, step: Step[ItemT], device: str, *, own_machine: bool) -> None:
+        ours, theirs = Pipe()
+        self.device = device
+        self.connection: Connection = ours
+        self.pending: deque[ItemT] = deque()
+        self.ready = False
+        # Signals stay blocked until the worker ignores them: a Ctrl-C while it starts must not kill it.
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _BOOTSTRAP, str(theirs.fileno()), str(os.getpid())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # standard output belongs to the command's data
+                env=_environment(device, own_machine=own_machine),
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+        theirs.close()
+        with suppress(BrokenPipeError, ConnectionResetError):
+            ours.send([path or os.getcwd() for path in sys.path])  # noqa: PTH109 - sys.path holds strings
+            ours.send(Start(step, device))
+
+    def submit(self, item: ItemT) -> None:
+        self.pending.append(item)
+        # A worker that has just died is noticed when its pipe is read; the item is in `pending` and not lost.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(item)
+
+    def death(self) -> str:
+        """Return how the process ended, in words."""
+        code = self.process.wait()
+        if code == -signal.SIGKILL:
+            return "was killed (SIGKILL; often the system's answer to too little memory)"
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with status {code}"
+
+    def hang_up(self) -> None:
+        self.connection.close()
+
+    def reap(self, *, at_once: bool) -> None:
+        if at_once:
+            self.process.kill()
+        try:
+            self.process.wait(_CLOSE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class _WorkerPool(Generic[ItemT]):
+    """The local workers of one run."""
+
+    def __init__(self, step: Step[ItemT], devices: Sequence[str], stop: StopRequest) -> None:
+        self._step = step
+        self._free_devices = deque(devices)
+        self._own_machine = len(devices) == 1
+        self._stop = stop
+        self._workers: list[_Worker[ItemT]] = []
+        self._returned: deque[ItemT] = deque()
+        self._suspects: deque[ItemT] = deque()
+        self._retrying = False
+        self._deaths_in_setup = 0
+        self._error: MvtkError | BugError | None = None
+
+    def outcomes(self, entries: Iterable[ItemT | Outcome]) -> Generator[Outcome]:
+        source = iter(entries)
+        finished = False
+        try:
+            while True:
+                finished = (yield from self._feed(source)) or finished
+                if not self._busy and (finished or self._ending) and not self._retry_one():
+                    break
+                yield from self._collect()
+            finished = True
+            if self._error:
+                raise self._error
+        finally:
+            self._close(at_once=not finished)
+
+    @property
+    def _ending(self) -> bool:
+        return self._stop.requested or self._error is not None
+
+    @property
+    def _busy(self) -> bool:
+        return any(worker.pending for worker in self._workers)
+
+    def _feed(self, source: Iterator[ItemT | Outcome]) -> Generator[Outcome, None, bool]:
+        """Hand out items while workers have room, passing outcomes on; return whether the plan is exhausted."""
+        while not self._ending:
+            if self._returned:
+                worker = self._worker_with_room()
+                if worker is None:
+                    return False
+                worker.submit(self._returned.popleft())
+                continue
+            if not self._has_room:
+                return False
+            entry = next(source, None)
+            if entry is None:
+                return True
+            if isinstance(entry, Outcome):
+                yield entry
+            else:
+                self._returned.append(entry)
+        return False
+
+    @property
+    def _has_room(self) -> bool:
+        return bool(self._free_devices) or any(len(worker.pending) < _QUEUED_ITEMS for worker in self._workers)
+
+    def _worker_with_room(self) -> _Worker[ItemT] | None:
+        """Return the least loaded worker; an idle one first, then a new one, then one that holds a single item."""
+        worker = min(self._workers, key=lambda candidate: len(candidate.pending), default=None)
+        if worker is not None and not worker.pending:
+            return worker
+        if self._free_devices:
+            device = self._free_devices.popleft()
+            worker = _Worker(self._step, device, own_machine=self._own_machine)
+            self._workers.append(worker)
+            return worker
+        return worker if worker is not None and len(worker.pending) < _QUEUED_ITEMS else None
+
+    def _retry_one(self) -> bool:
+        """Begin the next suspect, alone; return whether there was one."""
+        if self._ending or not self._suspects:
+            return False
+        worker = self._worker_with_room()
+        if worker is None:
+            return False
+        self._retrying = True
+        worker.submit(self._suspects.popleft())
+        return True
+
+    def _collect(self) -> Iterator[Outcome]:
+        by_connection = {worker.connection: worker for worker in self._workers}
+        for connection in wait(list(by_connection), timeout=_POLL_S):
+            worker = by_connection[connection]  # type: ignore[index]  # wait() returns what it was given
+            try:
+                message: Any = worker.connection.recv()
+            except (EOFError, OSError):
+                yield from self._bury(worker)
+                continue
+            yield from self._receive(worker, message)
+
+    def _receive(self, worker: _Worker[ItemT], message: Ready | Stopped | Outcome) -> Iterator[Outcome]:
+        if isinstance(message, Ready):
+            worker.ready = True
+            self._deaths_in_setup = 0
+            return
+        if isinstance(message, Stopped):
+            self._error = self._error or message.error
+            if message.outcome is None:  # the set-up failed: the worker ends, and its items were never begun
+                worker.pending.clear()
+                return
+            message = message.outcome
+        worker.pending.popleft()
+        yield message
+
+    def _bury(self, worker: _Worker[ItemT]) -> Iterator[Outcome]:
+        """Replace a dead worker: its queued items go back; the one under way is retried once."""
+        self._workers.remove(worker)
+        self._free_devices.append(worker.device)
+        worker.hang_up()
+        death = worker.death()
+        if self._error:
+            return
+        if not worker.ready:
+            self._returned.extendleft(reversed(worker.pending))
+            self._deaths_in_setup += 1
+            if self._deaths_in_setup == _MAX_DEATHS_IN_SETUP:
+                self._error = MvtkError(
+                    f"a worker {death} while it started, {_MAX_DEATHS_IN_SETUP} times in a row",
+                    "run with --workers 0 to see what happens",
+                )
+            return
+        if worker.pending:
+            item = worker.pending.popleft()
+            self._returned.extendleft(reversed(worker.pending))
+            if self._retrying:
+                yield Outcome.failed(item.source, f"the worker {death} while doing it, twice", kind="worker died")
+            else:
+                self._suspects.append(item)
+
+    def _close(self, *, at_once: bool) -> None:
+        for worker in self._workers:
+            worker.hang_up()
+        for worker in self._workers:
+            worker.reap(at_once=at_once)
+
+
+def _environment(device: str, *, own_machine: bool) -> dict[str, str]:
+    environment = dict(os.environ) | {"OPENCV_LOG_LEVEL": "ERROR"}
+    if device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return environment if own_machine else environment | dict.fromkeys(_THREAD_COUNTS, "1")

@@ -1,0 +1,104 @@
+"""The worker process of the local engine: set a step up once, then do items until the driver hangs up.
+
+The protocol over the pipe: the driver sends :class:`Start` and then items; the worker answers :class:`Ready` or
+:class:`Stopped`, and then one :class:`Outcome` an item, or :class:`Stopped` when nothing further can succeed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from toolkit.core.batch import Item, Outcome, Step
+from toolkit.core.errors import BugError, MvtkError, StopRunError
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The driver's first message."""
+
+    step: Step[Any]
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The step is set up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Nothing further can succeed; ``outcome`` is that of the item under way, if there was one."""
+
+    error: MvtkError | BugError
+    outcome: Outcome | None = None
+
+
+def set_up(step: Step[Any], device: str) -> Ready | Stopped:
+    """Set ``step`` up; an exception becomes the reason why the run cannot begin."""
+    try:
+        step.setup(device)
+    except MvtkError as error:
+        return Stopped(error)
+    except Exception as error:  # noqa: BLE001 - the boundary where a bug becomes a value
+        return Stopped(BugError(f"setting up the work failed: {_summary(error)}", traceback.format_exc()))
+    return Ready()
+
+
+def process(step: Step[Any], item: Item) -> Outcome | Stopped:
+    """Do one item; its trouble, expected or not, becomes its outcome."""
+    try:
+        return step.process_one(item)
+    except StopRunError as error:
+        return Stopped(error, Outcome.failed(item.source, str(error), kind="run stopped"))
+    except MvtkError as error:
+        return Outcome.failed(item.source, str(error))
+    except Exception as error:  # noqa: BLE001 - the boundary where a bug becomes a value
+        return Outcome(
+            item.source,
+            "failed",
+            reason=f"unexpected {_summary(error)}",
+            kind="bugs",
+            traceback=traceback.format_exc(),
+        )
+
+
+def main(connection: Connection, parent: int) -> None:
+    """Serve the driver at the other end of ``connection`` until it hangs up.
+
+    Args:
+        connection: the pipe to the driver.
+        parent: the driver's process id, to notice that it died before this process could ask to die with it.
+    """
+    # The terminal sends Ctrl-C to the whole group, and a scheduler SIGTERM to every process: the driver decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    _die_with_parent(parent)
+    with suppress(EOFError, ConnectionResetError, BrokenPipeError):
+        start: Start = connection.recv()
+        answer = set_up(start.step, start.device)
+        connection.send(answer)
+        while isinstance(answer, Ready):
+            connection.send(process(start.step, connection.recv()))
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask the kernel (Linux) to kill this process when the driver dies: no orphan goes on writing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _summary(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
