@@ -19,9 +19,11 @@ def doctor(
 ) -> None:
     """Show versions, extras, devices and free space."""
     from rich.table import Table
+    from rich.text import Text
 
     from commands.ui import output_console, print_json
     from toolkit.core.diagnosis import diagnose
+    from toolkit.core.errors import one_line
 
     diagnosis = diagnose(folder)
     if json:
@@ -32,5 +34,5 @@ def doctor(
     table.add_column(overflow="fold")
     for section, rows in diagnosis.items():
         for index, (name, value) in enumerate(rows.items()):
-            table.add_row(section if index == 0 else "", f"{name}: {value}")
-    output_console().print(table, markup=False)
+            table.add_row(section if index == 0 else "", Text(one_line(f"{name}: {value}")))
+    output_console().print(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toolkit.core.errors import BugError, OptionError
+from toolkit.core.errors import MvtkError, OptionError
 
 DONE = 0
 ITEMS_FAILED = 1
@@ -16,4 +16,4 @@ def exit_code_of(error: Exception) -> int:
     """Return the exit code for an error that ended a command."""
     if isinstance(error, OptionError):
         return WRONG_USAGE
-    return BUG if isinstance(error, BugError) else COULD_NOT_RUN
+    return COULD_NOT_RUN if isinstance(error, MvtkError) else BUG

@@ -80,7 +80,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Run the process's command line and exit."""
-    sys.exit(run())
+    code = run()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        from commands.ui import discard
+        from toolkit.core.files import explain_os_error
+
+        discard(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            code = _explain(explain_os_error(error, "standard output", "write"))
+    sys.exit(code)
 
 
 def _explain(error: Exception) -> int:
@@ -89,11 +99,14 @@ def _explain(error: Exception) -> int:
     from commands.ui import error_console, say
     from toolkit.core.errors import BugError, InputProblemsError, MvtkError
     from toolkit.core.extras import explain_import_error
+    from toolkit.core.files import STORAGE_EXHAUSTED, explain_os_error
 
     if os.environ.get("MVTK_DEBUG") == "1":
-        raise error
+        sys.stderr.write(_traceback_of(error))
     if isinstance(error, ImportError):
         error = explain_import_error(error) or error
+    elif isinstance(error, OSError) and error.errno in STORAGE_EXHAUSTED:
+        error = explain_os_error(error, error.filename or "standard output", "write")
     console = error_console()
     if isinstance(error, InputProblemsError):
         for problem in error.problems:
@@ -112,16 +125,26 @@ def _explain(error: Exception) -> int:
 def _save_traceback(error: Exception) -> str:
     """Write the traceback to a file of its own; return where it is and what to do with it."""
     import tempfile
+
+    text = f"mvtk {' '.join(map(repr, sys.argv[1:]))}\n{_traceback_of(error)}"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="mvtk-bug-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.write(text)
+    except OSError:
+        sys.stderr.write(text)
+        return "please report it with the traceback above"
+    return f"the traceback is in {file.name}; please report it with that file"
+
+
+def _traceback_of(error: Exception) -> str:
     import traceback
 
     from toolkit.core.errors import BugError
 
     text = "".join(traceback.format_exception(error))
-    if isinstance(error, BugError):
-        text += f"\nIn the worker:\n{error.traceback}"
-    with tempfile.NamedTemporaryFile("w", prefix="mvtk-bug-", suffix=".txt", delete=False, errors="replace") as file:
-        file.write(f"mvtk {' '.join(map(repr, sys.argv[1:]))}\n{text}")
-    return f"the traceback is in {file.name}; please report it with that file"
+    return f"{text}\nWhere it happened:\n{error.traceback}" if isinstance(error, BugError) else text
 
 
 if __name__ == "__main__":

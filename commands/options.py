@@ -41,11 +41,13 @@ def _apply_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-def _as_typed(value: Any, *, several: bool) -> Any:
-    """Return a YAML value in the form in which the command line gives it: a list for an option that may be repeated."""
-    if several:
-        return [str(part) for part in value] if isinstance(value, list) else [str(value)]
-    return ",".join(map(str, value)) if isinstance(value, list) else value
+def _as_typed(value: Any, *, several: bool) -> str | list[str]:
+    """Return a YAML value as the command line gives it: text, or a list of it for an option that may be repeated.
+
+    Text passes the option's own check; YAML's own ``2.7`` or ``yes`` would quietly become the whole number 2 or 1.
+    """
+    texts = [str(part) for part in value] if isinstance(value, list) else [str(value)]
+    return texts if several else ",".join(texts)
 
 
 ConfigOption = Annotated[

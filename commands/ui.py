@@ -6,22 +6,26 @@ Data goes to standard output; progress, warnings and errors go to standard error
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from commands.exit_codes import exit_code_of
+from commands.exit_codes import BUG, DONE, ITEMS_FAILED, SIGNAL_BASE, exit_code_of
 from commands.options import OutputOptions
 from toolkit.core.batch import Figures, Job, Outcome
 from toolkit.core.driver import JobRun
-from toolkit.core.errors import BugError, MvtkError, one_line
+from toolkit.core.errors import one_line
+from toolkit.core.files import require_writable
 from toolkit.core.report import ItemLog, Report
 from toolkit.core.signals import StopRequest, stop_on_signals
 
@@ -30,14 +34,27 @@ _PLAIN_INTERVAL_S = 10.0
 """The shortest time between two progress lines where standard error is not a terminal."""
 
 
+class _Console(Console):
+    """A console that goes on in silence when its reader has gone: the work matters more than who reads about it."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        discard(self.file)
+
+
+def discard(stream: IO[str]) -> None:
+    """Lead ``stream`` nowhere: what it still holds would fail again at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def error_console() -> Console:
     """Return a console on standard error as it is now (tests and callers may replace the stream)."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def output_console() -> Console:
     """Return a console on standard output as it is now."""
-    return Console(highlight=False)
+    return _Console(highlight=False)
 
 
 def say(console: Console, text: str, style: str = "") -> None:
@@ -52,8 +69,11 @@ def run_batch(job: Job[Any], output: OutputOptions) -> NoReturn:
         typer.Exit: always, unless the job could not run.
         MvtkError: the job could not run or could not go on; the report is written first.
         BugError: an unexpected exception stopped the run; the report is written first.
+        Exception: a bug outside the items; the report is written first.
     """
     errors = error_console()
+    if output.report:
+        require_writable(output.report)
     with stop_on_signals() as stop:
         run = JobRun(job, stop)
         try:
@@ -61,7 +81,7 @@ def run_batch(job: Job[Any], output: OutputOptions) -> NoReturn:
                 _consume(run, stop, errors, output, log)
         except KeyboardInterrupt:
             run.report.interrupted = True
-        except (MvtkError, BugError) as error:
+        except Exception as error:
             run.report.exit_code = exit_code_of(error)
             _save(run.report, output)
             raise
@@ -97,10 +117,10 @@ def _line(outcome: Outcome) -> str:
 
 def _exit_code(report: Report, stop: StopRequest) -> int:
     if report.interrupted:
-        return 128 + (stop.signum or 2)
+        return SIGNAL_BASE + (stop.signum or signal.SIGINT)
     if report.figures.bugs:
-        return 4
-    return 1 if report.figures.failed else 0
+        return BUG
+    return ITEMS_FAILED if report.figures.failed else DONE
 
 
 def _save(report: Report, output: OutputOptions) -> None:
@@ -113,11 +133,11 @@ def _show(report: Report, errors: Console, output: OutputOptions) -> None:
         say(errors, f"warning: {warning} ({count} {'item' if count == 1 else 'items'})", "yellow")
     if report.interrupted:
         say(errors, "interrupted: run the command again to go on where it stopped", "yellow")
-    if report.figures.bugs and not output.quiet:
+    if report.figures.bugs:
         where = f"{output.log} has the tracebacks" if output.log else "run again with --log FILE for the tracebacks"
         say(errors, f"bug: {report.figures.bugs} items failed unexpectedly; {where}; please report them", "red")
     if output.json:
-        sys.stdout.write(report.as_json())
+        _write_output(report.as_json())
     elif not output.quiet:
         output_console().print(_table(report))
 
@@ -141,7 +161,7 @@ def _add_reasons(table: Table, result: str, reasons: dict[str, int], style: str)
     if not reasons:
         table.add_row(result, "0", "")
     for reason, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
-        table.add_row(result, f"{count:,}", one_line(reason).replace("[", r"\["), style=style)
+        table.add_row(result, f"{count:,}", Text(one_line(reason)), style=style)
 
 
 def _speed(report: Report) -> str:
@@ -227,4 +247,12 @@ def _progress(console: Console, output: OutputOptions, name: str) -> Iterator[_P
 
 def print_json(value: Any) -> None:
     """Print JSON types to standard output."""
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+    _write_output(json.dumps(value, indent=1) + "\n")
+
+
+def _write_output(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard(sys.stdout)

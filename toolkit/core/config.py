@@ -12,6 +12,9 @@ import yaml
 from toolkit.core.errors import InputProblemsError, MvtkError, OptionError
 from toolkit.core.files import read_bytes
 
+_MALFORMED_SCALAR = (ValueError, LookupError, AttributeError, TypeError)
+"""What PyYAML itself raises for text that does not fit its tag, such as ``!!int x`` or the 30th of February."""
+
 
 class ConfigError(InputProblemsError, OptionError):
     """A configuration file that is not valid for the command; all problems are listed."""
@@ -45,8 +48,8 @@ def load_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise MvtkError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise MvtkError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+    except (yaml.YAMLError, *_MALFORMED_SCALAR, RecursionError) as error:
+        raise MvtkError(f"{path}: not valid YAML: {error}".splitlines()[0]) from error
 
 
 def load_config(path: Path, options: Collection[str]) -> dict[str, Any]:
@@ -59,7 +62,8 @@ def load_config(path: Path, options: Collection[str]) -> dict[str, Any]:
         options: the names that the command takes, in snake case.
 
     Raises:
-        ConfigError: an unknown key (with the nearest valid one), or one given twice in two spellings.
+        ConfigError: an unknown key (with the nearest valid one), one given twice in two spellings, or a value that is
+            neither a scalar nor a list of scalars.
         MvtkError: the file cannot be read or parsed, or is not a mapping.
     """
     content = load_yaml(path)
@@ -75,6 +79,8 @@ def load_config(path: Path, options: Collection[str]) -> dict[str, Any]:
             problems.append(_unknown(str(key), options))
         elif name in values:
             problems.append(f"{key!r} is given twice, as max-files and max_files are one option")
+        elif not _is_flat(value):
+            problems.append(f"{key!r}: expected a value or a list of values, found {_nesting(value)}")
         else:
             values[name] = value
     if problems:
@@ -88,5 +94,16 @@ def _unknown(key: str, options: Collection[str]) -> str:
     return f"unknown key {key!r}; {suggestion}"
 
 
+def _is_flat(value: object) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    return not any(isinstance(part, Collection) and not isinstance(part, str) for part in parts)
+
+
+def _nesting(value: object) -> str:
+    return "a list that holds more than values" if isinstance(value, list) else _kind(value)
+
+
 def _kind(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
     return "a list" if isinstance(value, list) else "text" if isinstance(value, str) else type(value).__name__

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
+_CGROUP_MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def available_cpus() -> int:
@@ -27,7 +28,7 @@ def _cgroup_quota() -> float | None:
     """Return the smallest CPU quota of this process's cgroups, in CPUs; None where there is no limit."""
     quotas: list[float] = []
     with suppress(OSError, ValueError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in _CGROUP_MEMBERSHIP.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if not controllers:
                 quotas += _quotas_v2(_CGROUP_ROOT, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from importlib.metadata import requires, version
@@ -14,6 +15,7 @@ from toolkit.core.extras import EXTRAS, installed_version
 from toolkit.core.files import explain_os_error
 
 _DRIVER_TIMEOUT_S = 10
+_PACKAGE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 def diagnose(folder: Path) -> dict[str, dict[str, str]]:
@@ -35,8 +37,8 @@ def diagnose(folder: Path) -> dict[str, dict[str, str]]:
 
 def _dependencies() -> dict[str, str]:
     """Return the versions of the distribution's own dependencies."""
-    names = [line.split(";")[0] for line in requires("mvtk") or () if "extra ==" not in line]
-    packages = [name.rstrip("0123456789.>=<~!, ") for name in names]
+    lines = [line for line in requires("mvtk") or () if "extra ==" not in line]
+    packages = [match.group() for line in lines if (match := _PACKAGE_NAME.match(line))]
     return {package: installed_version(package) or "missing" for package in packages}
 
 

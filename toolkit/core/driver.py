@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing
 from typing import Any, Generic
 
 from toolkit.core import engines
@@ -51,10 +52,12 @@ class JobRun(Generic[ItemT]):
             self._close()
 
     def _work(self) -> Generator[Outcome]:
-        for outcome in engines.run(self._job.step(), self._plan, devices=self._job.devices, stop=self._stop):
-            watched = self._job.watch(outcome)
-            self.report.add(watched)
-            yield watched
+        # Closed explicitly: a traceback that holds this frame must not keep workers writing after the claim has ended.
+        with closing(engines.run(self._job.step(), self._plan, devices=self._job.devices, stop=self._stop)) as outcomes:
+            for outcome in outcomes:
+                watched = self._job.watch(outcome)
+                self.report.add(watched)
+                yield watched
 
     def _dry_run(self) -> Generator[Outcome]:
         for entry in self._plan:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, Generic
 
@@ -51,11 +51,12 @@ def run(
     *,
     devices: Sequence[str] = (),
     stop: StopRequest | None = None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Do every item of ``entries`` with ``step`` and yield each outcome as it comes.
 
     Outcomes among the entries (what the plan skipped) are passed on. When ``stop`` is requested, no further item is
-    begun and those under way are finished. Closing the iterator early ends the workers at once.
+    handed out and those that were (two a worker at most) are finished; so too when ``entries`` raises an expected
+    error. Closing the iterator early ends the workers at once.
 
     Args:
         step: what is done to an item; it must be importable by name.
@@ -64,21 +65,23 @@ def run(
         stop: a request to end, which signal handlers may set.
 
     Raises:
-        MvtkError: the step cannot be set up, or nothing further can succeed (a full disk).
+        MvtkError: ``entries`` raised it, the step cannot be set up, or nothing further can succeed (a full disk).
         BugError: an unexpected exception in the set-up, or in 20 items in a row.
     """
     stop = stop or StopRequest()
-    outcomes = _WorkerPool(step, devices, stop).outcomes(entries) if devices else _inline(step, entries, stop)
     bugs_in_a_row = 0
-    for outcome in outcomes:
-        yield outcome
-        if outcome.traceback:
-            bugs_in_a_row += 1
-        elif outcome.status != "skipped":
-            bugs_in_a_row = 0
-        if bugs_in_a_row == MAX_BUGS_IN_A_ROW:
-            outcomes.close()
-            raise BugError(f"{bugs_in_a_row} items in a row failed unexpectedly: {outcome.reason}", outcome.traceback)
+    with closing(
+        _WorkerPool(step, devices, stop).outcomes(entries) if devices else _inline(step, entries, stop)
+    ) as outcomes:
+        for outcome in outcomes:
+            yield outcome
+            if outcome.traceback:
+                bugs_in_a_row += 1
+            elif outcome.status != "skipped":
+                bugs_in_a_row = 0
+            if bugs_in_a_row == MAX_BUGS_IN_A_ROW:
+                message = f"{bugs_in_a_row} items in a row failed unexpectedly: {outcome.reason}"
+                raise BugError(message, outcome.traceback)
 
 
 def _inline(step: Step[ItemT], entries: Iterable[ItemT | Outcome], stop: StopRequest) -> Generator[Outcome]:
@@ -86,14 +89,14 @@ def _inline(step: Step[ItemT], entries: Iterable[ItemT | Outcome], stop: StopReq
     for entry in entries:
         if isinstance(entry, Outcome):
             yield entry
-            continue
-        answer = answer or set_up(step, "cpu")
-        result = answer if isinstance(answer, Stopped) else process(step, entry)
-        if isinstance(result, Stopped):
-            if result.outcome:
-                yield result.outcome
-            raise result.error
-        yield result
+        else:
+            answer = answer or set_up(step, "cpu")
+            result = answer if isinstance(answer, Stopped) else process(step, entry)
+            if isinstance(result, Stopped):
+                if result.outcome:
+                    yield result.outcome
+                raise result.error
+            yield result
         if stop.requested:
             return
 
@@ -102,7 +105,10 @@ class _Worker(Generic[ItemT]):
     """One worker process and the items it holds."""
 
     def __init__(self, step: Step[ItemT], device: str, *, own_machine: bool) -> None:
-        ours, theirs = Pipe()
+        try:
+            ours, theirs = Pipe()
+        except OSError as error:
+            raise _no_worker(error) from error
         self.device = device
         self.connection: Connection = ours
         self.pending: deque[ItemT] = deque()
@@ -117,12 +123,20 @@ class _Worker(Generic[ItemT]):
                 stdout=2,  # standard output belongs to the command's data
                 env=_environment(device, own_machine=own_machine),
             )
+        except OSError as error:
+            ours.close()
+            raise _no_worker(error) from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        theirs.close()
-        with suppress(BrokenPipeError, ConnectionResetError):
-            ours.send([path or os.getcwd() for path in sys.path])  # noqa: PTH109 - sys.path holds strings
-            ours.send(Start(step, device))
+            theirs.close()
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                ours.send([path or os.getcwd() for path in sys.path])  # noqa: PTH109 - sys.path holds strings
+                ours.send(Start(step, device))
+        except BaseException:
+            self.hang_up()
+            self.reap(at_once=True)
+            raise
 
     def submit(self, item: ItemT) -> None:
         self.pending.append(item)
@@ -131,8 +145,9 @@ class _Worker(Generic[ItemT]):
             self.connection.send(item)
 
     def death(self) -> str:
-        """Return how the process ended, in words."""
-        code = self.process.wait()
+        """Return how the process ended, in words; one that hung up without ending is ended."""
+        self.reap(at_once=False)
+        code = self.process.returncode
         if code == -signal.SIGKILL:
             return "was killed (SIGKILL; often the system's answer to too little memory)"
         if code < 0:
@@ -201,7 +216,11 @@ class _WorkerPool(Generic[ItemT]):
                 continue
             if not self._has_room:
                 return False
-            entry = next(source, None)
+            try:
+                entry = next(source, None)
+            except MvtkError as error:
+                self._error = error
+                return True
             if entry is None:
                 return True
             if isinstance(entry, Outcome):
@@ -239,7 +258,10 @@ class _WorkerPool(Generic[ItemT]):
 
     def _collect(self) -> Iterator[Outcome]:
         by_connection = {worker.connection: worker for worker in self._workers}
-        for connection in wait(list(by_connection), timeout=_POLL_S):
+        readable = wait(list(by_connection), timeout=_POLL_S)
+        if not readable:
+            yield from self._bury_silent()
+        for connection in readable:
             worker = by_connection[connection]  # type: ignore[index]  # wait() returns what it was given
             try:
                 message: Any = worker.connection.recv()
@@ -261,6 +283,11 @@ class _WorkerPool(Generic[ItemT]):
             message = message.outcome
         worker.pending.popleft()
         yield message
+
+    def _bury_silent(self) -> Iterator[Outcome]:
+        """Bury workers that ended while a process they left behind holds their end of the pipe open."""
+        for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
+            yield from self._bury(worker)
 
     def _bury(self, worker: _Worker[ItemT]) -> Iterator[Outcome]:
         """Replace a dead worker: its queued items go back; the one under way is retried once."""
@@ -292,6 +319,10 @@ class _WorkerPool(Generic[ItemT]):
             worker.hang_up()
         for worker in self._workers:
             worker.reap(at_once=at_once)
+
+
+def _no_worker(error: OSError) -> MvtkError:
+    return MvtkError(f"cannot start a worker process: {error.strerror}", "run with fewer --workers")
 
 
 def _environment(device: str, *, own_machine: bool) -> dict[str, str]:

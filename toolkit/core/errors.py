@@ -6,7 +6,8 @@ named; anything else that escapes is a bug. Only ``commands/main.py`` knows whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 def one_line(text: str) -> str:
@@ -75,6 +76,17 @@ class InputProblemsError(MvtkError):
 
     def __str__(self) -> str:
         return f"{self.message}: {'; '.join(self.problems)}" + (f"; {self.hint}" if self.hint else "")
+
+
+@contextmanager
+def collected(problems: list[str]) -> Iterator[None]:
+    """Add the expected error of the block, if there is one, to ``problems`` instead of raising it."""
+    try:
+        yield
+    except InputProblemsError as error:
+        problems.extend(f"{error.message}: {problem}" for problem in error.problems)
+    except MvtkError as error:
+        problems.append(str(error))
 
 
 class BugError(Exception):

@@ -23,12 +23,15 @@ from typing import BinaryIO
 
 from toolkit.core.errors import MvtkError, StopRunError
 
-_TEMPORARY_NAME = re.compile(r"\.mvtk-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-[0-9a-f]{8}\.tmp")
+_TEMPORARY_NAME = re.compile(
+    r"\.mvtk-(?P<machine>[0-9a-f]{8})-(?P<pid>[1-9][0-9]{0,9})-(?P<started>[0-9]{1,20})-[0-9a-f]{8}\.tmp"
+)
 _FOREIGN_LEFTOVER_AGE_S = 24 * 3600.0
 """A temporary of another machine is left over when nobody has written to it for this long."""
 
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-_STORAGE_EXHAUSTED = {errno.ENOSPC, errno.EDQUOT}
+STORAGE_EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says when a disk or a quota is full."""
 
 
 class TargetExistsError(MvtkError):
@@ -48,7 +51,7 @@ def explain_os_error(error: OSError, path: Path | str, action: str) -> MvtkError
         action: a verb in the infinitive, such as ``"read"``.
     """
     reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno in _STORAGE_EXHAUSTED:
+    if error.errno in STORAGE_EXHAUSTED:
         return StopRunError(f"{path}: cannot {action}: {reason}", "free some space and run the command again")
     return MvtkError(f"{path}: cannot {action}: {reason}")
 
@@ -74,7 +77,7 @@ def atomic_write(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]
         if not overwrite and os.path.lexists(final):
             raise TargetExistsError(target)
         if os.path.lexists(final) and not final.is_file():
-            raise MvtkError(f"{target}: not a regular file", "name another file to write")
+            raise _not_regular(target)
         temporary = final.with_name(_temporary_name())
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
@@ -102,6 +105,21 @@ def write_bytes(target: Path, data: bytes, *, overwrite: bool = False) -> None:
         stream.write(data)
 
 
+def require_writable(target: Path) -> None:
+    """Check, before long work begins, that a file to be replaced or made at its end can be.
+
+    Raises:
+        MvtkError: ``target`` is not a regular file, or its folder is missing or not writable; the line names it.
+    """
+    final = Path(os.path.realpath(target))
+    if os.path.lexists(final) and not final.is_file():
+        raise _not_regular(target)
+    if not final.parent.is_dir():
+        raise MvtkError(f"{target}: cannot write: the folder {final.parent} does not exist", "make it first")
+    if not os.access(final.parent, os.W_OK | os.X_OK):
+        raise explain_os_error(PermissionError(errno.EACCES, ""), target, "write")
+
+
 def read_bytes(path: Path | str) -> bytes:
     """Return the content of a regular file.
 
@@ -109,9 +127,8 @@ def read_bytes(path: Path | str) -> bytes:
         MvtkError: it is missing, unreadable or not a regular file; the line names it. A named pipe never blocks.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        with open(path, "rb", opener=_open_without_waiting) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise MvtkError(f"{path}: not a regular file")
             return stream.read()
     except OSError as error:
@@ -162,6 +179,7 @@ def sweep_leftovers(folder: Path) -> int:
 
     A temporary whose writer still runs stays, and so does everything that is not named like one of ours. Of a writer
     on another machine nobody here can tell whether it runs: its temporary goes when it is a day old.
+    What cannot be listed or removed is left to the next run.
     """
     removed = 0
     pending = [os.fspath(folder)]
@@ -170,15 +188,25 @@ def sweep_leftovers(folder: Path) -> int:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
-                elif is_temporary(entry.name) and _is_left_over(entry):
+                elif is_temporary(entry.name):
+                    # Another run may sweep the same folder: an entry that is gone must not end this one's listing.
                     with suppress(OSError):
-                        os.unlink(entry.path)
-                        removed += 1
+                        if _is_left_over(entry):
+                            os.unlink(entry.path)
+                            removed += 1
     return removed
 
 
+def _not_regular(target: Path) -> MvtkError:
+    return MvtkError(f"{target}: not a regular file", "name another file to write")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def _temporary_name() -> str:
-    return f".mvtk-{_machine()}-{os.getpid()}-{_start_time(os.getpid())}-{secrets.token_hex(4)}.tmp"
+    return f".mvtk-{_machine()}-{os.getpid()}-{_start_time(os.getpid()) or 0}-{secrets.token_hex(4)}.tmp"
 
 
 def _is_left_over(entry: os.DirEntry[str]) -> bool:
@@ -186,7 +214,7 @@ def _is_left_over(entry: os.DirEntry[str]) -> bool:
     if match is None or not entry.is_file(follow_symlinks=False):
         return False
     if match["machine"] == _machine():
-        return _start_time(int(match["pid"])) != int(match["started"])
+        return not _runs(int(match["pid"]), int(match["started"]))
     return time.time() - entry.stat(follow_symlinks=False).st_mtime > _FOREIGN_LEFTOVER_AGE_S
 
 
@@ -199,27 +227,37 @@ def _machine() -> str:
     return hashlib.blake2b(f"{socket.gethostname()}\0{namespace}".encode(), digest_size=4).hexdigest()
 
 
-def _start_time(pid: int) -> int:
-    """Return when process ``pid`` started, in clock ticks since boot; -1 when there is no such process.
+def _runs(pid: int, started: int) -> bool:
+    """Tell whether the process with the id ``pid`` that began at ``started`` still runs; in doubt it does.
 
-    Without ``/proc`` (macOS) a running process has the start time 0: a reused process id then keeps a left-over alive,
+    In doubt (no ``/proc``, or one that hides the processes of others) a reused process id keeps a left-over alive,
     which costs disk space but loses nothing.
     """
-    try:
-        # The second field, the command's name, may hold spaces and parentheses; the 22nd is the start time.
-        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return -1
-    except OSError:
-        return -1
+    start_time = _start_time(pid)
+    if start_time is not None:
+        return start_time == started
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return -1
+    except (ProcessLookupError, OverflowError):
+        return False
     except PermissionError:
         pass
-    return 0
+    return True
+
+
+def _start_time(pid: int) -> int | None:
+    """Return when process ``pid`` started, in clock ticks since boot; None where ``/proc`` does not tell.
+
+    One that has ended but was not yet waited for counts as never started: in a container whose first process waits
+    for nobody, killed workers stay like that for ever.
+    """
+    try:
+        # The second field, the command's name, may hold spaces and parentheses; the 3rd is the state, the 22nd the
+        # start time.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return -1 if fields[0] in {"Z", "X"} else int(fields[19])
 
 
 def _publish(temporary: Path, final: Path, *, overwrite: bool) -> None:
@@ -242,6 +280,7 @@ def _publish(temporary: Path, final: Path, *, overwrite: bool) -> None:
 def _copy_ownership(final: Path, descriptor: int) -> None:
     with suppress(FileNotFoundError):
         old = os.stat(final)
-        os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
         if os.geteuid() == 0:
             os.fchown(descriptor, old.st_uid, old.st_gid)
+        # After the owner: a change of owner clears the set-id bits.
+        os.fchmod(descriptor, stat.S_IMODE(old.st_mode))

@@ -47,7 +47,8 @@ def hold_folder(folder: Path, command: str, *, part: str = "") -> Iterator[None]
         else:
             stack.enter_context(_locked(folder, folder / LOCK_NAME, command, shared=False))
             for left_over in folder.glob(f"{LOCK_NAME}-*"):
-                left_over.unlink(missing_ok=True)
+                with suppress(OSError):
+                    left_over.unlink()
         yield
 
 
@@ -55,8 +56,9 @@ def hold_folder(folder: Path, command: str, *, part: str = "") -> Iterator[None]
 def _locked(folder: Path, path: Path, command: str, *, shared: bool) -> Iterator[None]:
     descriptor = _acquire(folder, path, shared=shared)
     try:
-        if not shared and descriptor is not None:
-            _sign(descriptor, command)
+        if descriptor is not None:
+            # Those who share a file do not sign it, but the name of a killed run must not stay in it.
+            _sign(descriptor, "" if shared else command)
         yield
     finally:
         if descriptor is not None:
@@ -79,13 +81,14 @@ def _acquire(folder: Path, path: Path, *, shared: bool) -> int | None:
         except OSError as error:
             os.close(descriptor)
             if error.errno in _NO_LOCKS:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
                 return None
             if time.monotonic() < deadline:
                 time.sleep(0.02)
                 continue
             raise FolderInUseError(
-                f"{folder} is in use by {_holder(folder)}", "wait until it has ended, or stop it"
+                f"{folder} is in use by {_holder(folder, path)}", "wait until it has ended, or stop it"
             ) from error
         if _is_still_named(descriptor, path):
             return descriptor
@@ -100,6 +103,7 @@ def _is_still_named(descriptor: int, path: Path) -> bool:
 
 
 def _sign(descriptor: int, command: str) -> None:
+    """Write into a lock file who holds it; an empty ``command`` leaves the file empty."""
     holder = {
         "command": f"mvtk {command}",
         "pid": os.getpid(),
@@ -108,11 +112,13 @@ def _sign(descriptor: int, command: str) -> None:
     }
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode() + b"\n", 0)
+        if command:
+            os.pwrite(descriptor, json.dumps(holder).encode() + b"\n", 0)
 
 
-def _holder(folder: Path) -> str:
-    for path in sorted(folder.glob(f"{LOCK_NAME}*")):
+def _holder(folder: Path, refused: Path) -> str:
+    """Return who holds the lock file ``refused``, or, where that is not signed, a part of ``folder``."""
+    for path in (refused, *sorted(folder.glob(f"{LOCK_NAME}-*"))):
         with suppress(OSError, ValueError, KeyError, TypeError):
             holder = json.loads(path.read_bytes())
             return f"{holder['command']} (process {holder['pid']} on {holder['host']}, since {holder['since']})"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -111,7 +111,8 @@ class ItemLog:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stream.close()
+        with suppress(OSError):  # every line was flushed when it was written, or its error raised then
+            self._stream.close()
 
     def write(self, outcome: Outcome, total: int | None) -> None:
         """Append the line of one outcome; ``total`` is None while the listing goes on."""
@@ -122,9 +123,9 @@ class ItemLog:
             fields.append(f"reason={json.dumps(outcome.reason)}")
         fields += [f"{key}={_value(value)}" for key, value in outcome.details.items()]
         fields += [f"warning={json.dumps(warning)}" for warning in outcome.warnings]
-        lines = [" ".join(fields), *(f"    {line}" for line in outcome.traceback.splitlines())]
+        lines = [" ".join(fields), *(f"    {one_line(line)}" for line in outcome.traceback.splitlines())]
         try:
-            self._stream.write("".join(f"{line}{os.linesep}" for line in lines))
+            self._stream.write("".join(f"{line}\n" for line in lines))
             self._stream.flush()
         except OSError as error:
             raise explain_os_error(error, self._path, "write the log") from error

@@ -7,6 +7,7 @@ The protocol over the pipe: the driver sends :class:`Start` and then items; the 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ from toolkit.core.batch import Item, Outcome, Step
 from toolkit.core.errors import BugError, MvtkError, StopRunError
 
 _PR_SET_PDEATHSIG = 1
+_HANG_UP = (EOFError, ConnectionResetError, BrokenPipeError)
+"""What the pipe raises when the driver is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,18 @@ def process(step: Step[Any], item: Item) -> Outcome | Stopped:
     except MvtkError as error:
         return Outcome.failed(item.source, str(error))
     except Exception as error:  # noqa: BLE001 - the boundary where a bug becomes a value
-        return Outcome(
-            item.source,
-            "failed",
-            reason=f"unexpected {_summary(error)}",
-            kind="bugs",
-            traceback=traceback.format_exc(),
-        )
+        return _bug(item, error)
+
+
+def _bug(item: Item, error: Exception) -> Outcome:
+    """Return the outcome of an item that failed unexpectedly with ``error``, which is being handled."""
+    return Outcome(
+        item.source,
+        "failed",
+        reason=f"unexpected {_summary(error)}",
+        kind="bugs",
+        traceback=traceback.format_exc(),
+    )
 
 
 def main(connection: Connection, parent: int) -> None:
@@ -84,12 +92,34 @@ def main(connection: Connection, parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     _die_with_parent(parent)
-    with suppress(EOFError, ConnectionResetError, BrokenPipeError):
+    # What this process starts must not keep the pipe open: its end tells the driver that this process has ended.
+    fcntl.fcntl(connection.fileno(), fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    with suppress(*_HANG_UP):
+        _serve(connection)
+
+
+def _serve(connection: Connection) -> None:
+    try:
         start: Start = connection.recv()
         answer = set_up(start.step, start.device)
         connection.send(answer)
         while isinstance(answer, Ready):
-            connection.send(process(start.step, connection.recv()))
+            item: Item = connection.recv()
+            _send(connection, item, process(start.step, item))
+    except _HANG_UP:
+        raise
+    except Exception as error:  # noqa: BLE001 - the boundary where a bug becomes a value
+        reason = f"a worker cannot take the work: {_summary(error)}"
+        connection.send(Stopped(BugError(reason, traceback.format_exc())))
+
+
+def _send(connection: Connection, item: Item, result: Outcome | Stopped) -> None:
+    try:
+        connection.send(result)
+    except _HANG_UP:
+        raise
+    except Exception as error:  # noqa: BLE001 - the boundary where a bug becomes a value
+        connection.send(_bug(item, error))
 
 
 def _die_with_parent(parent: int) -> None:

@@ -1,0 +1,72 @@
+# Every target sets up what it needs, in .venv, from Python 3.11 or later, make and the package index.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+# The first Python on the path that is new enough; `make PYTHON=/path/to/python3.12 test` chooses another one.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
+DEMO := demo-output
+
+.PHONY: help demo test test-slow check fix bench lock clean
+
+help:
+	@echo 'make demo       the main job on real photographs, in demo-output/ (installs the core only)'
+	@echo 'make test       all tests but those marked slow or gpu (installs everything, about 6 GB)'
+	@echo 'make test-slow  the tests marked slow and gpu'
+	@echo 'make check      formatting, lint, types, README drift'
+	@echo 'make bench      speed and memory as ratios against the documented algorithms'
+	@echo 'make fix        format and mend what the linter can mend; update the README table'
+	@echo 'make lock       pin the newest versions that work together in requirements.lock'
+
+$(BIN)/uv:
+	@test -n "$(PYTHON)" || { echo 'error: no Python 3.11 or later found; give it with: make PYTHON=/path/to/python3'; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo 'error: python -m venv failed; on Debian: apt-get install python3-venv'; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# A stamp says which extras are installed; what changes the requirements makes it stale.
+$(VENV)/.installed-demo: $(BIN)/uv pyproject.toml requirements.lock
+	$(INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.installed-all: $(BIN)/uv pyproject.toml requirements.lock
+	$(INSTALL) --editable '.[all,dev]'
+	@touch $@ $(VENV)/.installed-demo
+
+demo: $(VENV)/.installed-demo
+	rm -rf $(DEMO)
+	$(BIN)/python -m toolkit.dataset.demo $(DEMO)
+	$(BIN)/mvtk dataset convert-mask-attention --config configs/demo.yaml --report $(DEMO)/convert.json
+	$(BIN)/mvtk dataset verify $(DEMO)/mask_attention_yolo --report $(DEMO)/verify.json
+	$(BIN)/mvtk dataset preview $(DEMO)/mask_attention_yolo --output $(DEMO)/sheet.png
+	@echo 'look at $(DEMO)/sheet.png'
+
+test: $(VENV)/.installed-all
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-all
+	$(BIN)/python -m pytest -m 'slow or gpu'
+
+check: $(VENV)/.installed-all
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m commands.reference --check README.md
+
+fix: $(VENV)/.installed-all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python -m commands.reference --write README.md
+
+bench: $(VENV)/.installed-all
+	$(BIN)/python -m tests.benchmarks
+
+lock: $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
+		--all-extras --no-annotate --no-header --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

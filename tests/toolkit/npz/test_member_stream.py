@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import dataclasses
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from npz_builders import npy_bytes, same_arrays, savez_compressed, write
+
+from toolkit.npz import NpzError, member_stream, read_npz
+from toolkit.npz.zip_records import DEFLATED, central_entry, end_records, local_header, new_member
+
+
+def test_large_members_are_inflated_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member_stream, "_MAX_WHOLE_BYTES", 1000)
+    monkeypatch.setattr(member_stream, "_CHUNK_BYTES", 64)
+    noise = np.random.default_rng(0).integers(0, 256, 5000, dtype="u1")
+    arrays = {"noise": noise, "zeros": np.zeros((3, 7000), order="F"), "ramp": np.arange(4000) // 7}
+    assert same_arrays(read_npz(write(tmp_path, savez_compressed(arrays))), arrays)
+    data = bytearray(savez_compressed(arrays))
+    for offset in range(50, len(data), 97):
+        data[offset] ^= 0x10
+        with pytest.raises(NpzError):
+            read_npz(write(tmp_path, bytes(data)))
+        data[offset] ^= 0x10
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("pad", "size_change", "problem"),
+    [
+        (b"x", 0, "its compressed data do not end where its records say"),
+        (b"", -1, "holds"),
+        (b"", 1, "holds"),
+    ],
+)
+def test_deflated_data_end_with_the_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool, pad: bytes, size_change: int, problem: str
+) -> None:
+    if not whole:
+        monkeypatch.setattr(member_stream, "_MAX_WHOLE_BYTES", 0)
+    path = write(tmp_path, deflated_member(npy_bytes(np.arange(300)), pad=pad, size_change=size_change))
+    with pytest.raises(NpzError, match=problem):
+        read_npz(path)
+
+
+@pytest.mark.parametrize("pad", [b"", b"x"])
+def test_data_that_hold_their_own_footer(tmp_path: Path, pad: bytes) -> None:
+    """A gzip footer inside the compressed data must not pass for the one that ends them."""
+    array = npy_bytes(np.arange(300))
+    footer = struct.pack("<LL", zlib.crc32(array), len(array))
+    path = write(tmp_path, deflated_member(array, pad=footer + pad))
+    with pytest.raises(NpzError, match="its compressed data do not end where its records say"):
+        read_npz(path)
+
+
+def deflated_member(data: bytes, *, pad: bytes = b"", size_change: int = 0) -> bytes:
+    """An NPZ of one deflated member, with bytes after the compressed data, or a size that is not theirs."""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    compressed = compressor.compress(data) + compressor.flush() + pad
+    member = new_member(
+        "x",
+        method=DEFLATED,
+        crc32=zlib.crc32(data),
+        compressed_size=len(compressed),
+        size=len(data),
+        header_offset=0,
+    )
+    member = dataclasses.replace(member, size=member.size + size_change)
+    entry = central_entry(member)
+    tail = end_records(count=1, directory_offset=member.end_offset, directory_size=len(entry))
+    return local_header(member) + compressed + entry + tail
+
+
+def test_a_bomb_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    path = write(tmp_path, deflated_member(npy_bytes(np.arange(3)), size_change=1 << 30))
+    with pytest.raises(NpzError, match=r"member 'x': \d+ deflated bytes cannot hold 1073741976"):
+        read_npz(path)

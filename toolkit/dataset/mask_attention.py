@@ -1,0 +1,285 @@
+"""Convert image, mask and label files into a YOLO dataset of image and mask pairs in NPZ files.
+
+Each pair becomes ``images/<split>/<stem>.npz`` (``image`` HxWx3 uint8 RGB, ``mask`` HxW uint8) and, byte for byte, its
+label file ``labels/<split>/<stem>.txt``; the dataset gets a ``data.yaml`` that Ultralytics reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from toolkit.core.batch import ALL, BatchOptions, Figures, Job, Outcome, Step
+from toolkit.core.driver import run_to_end
+from toolkit.core.errors import MvtkError
+from toolkit.core.files import TargetExistsError, atomic_write, make_folder, read_bytes, sweep_leftovers, write_bytes
+from toolkit.core.locks import hold_folder
+from toolkit.dataset.data_yaml import publish_data_yaml, read_class_names
+from toolkit.dataset.pairing import IMAGE_NOT_FOUND, LABEL_NOT_FOUND, MASK_NOT_FOUND, Pair, PairIndex
+from toolkit.npz import Compression, encode_npz
+from toolkit.npz.packing import PairOptions, load_pair
+
+SPLITS = ("train", "val", "test")
+ALREADY_CONVERTED = "already converted"
+
+
+class MaskAttentionOptions(PairOptions, BatchOptions):
+    """The options of a conversion; how a pair is read is described at :class:`PairOptions`.
+
+    Attributes:
+        images_dataset_root: YOLO dataset with the images: ``images/<split>`` or ``<split>/images``.
+        labels_dataset_root: YOLO dataset with the labels; may be the same.
+        mask_folder: folder with the masks, named ``<image stem><mask_suffix><mask_extension>``.
+        mapping_json: ``{"label_image.png": "dataset_image.png"}``; None: each image is its own label image.
+        output_root: the dataset to make.
+        splits: the splits of the images dataset to take.
+        mask_suffix: what a mask's name adds to its image's stem.
+        mask_extension: the masks' file suffix.
+        names_yaml: the data YAML with the class names; None: the labels dataset's own.
+        compression: "fast" (libdeflate), "zlib" (as ``np.savez_compressed``) or "none".
+        overwrite: replace what exists.
+    """
+
+    images_dataset_root: Path
+    labels_dataset_root: Path
+    mask_folder: Path
+    mapping_json: Path | None = None
+    output_root: Path = Path("mask_attention_yolo")
+    splits: tuple[str, ...] = Field(default=SPLITS, min_length=1)
+    mask_suffix: str = "_seg"
+    mask_extension: str = ".png"
+    names_yaml: Path | None = None
+    compression: Compression = "fast"
+    overwrite: bool = False
+
+    @field_validator("splits")
+    @classmethod
+    def _check_splits(cls, splits: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [split for split in splits if not split or "/" in split or split.startswith(".")]
+        if wrong:
+            raise ValueError(f"not a folder name: {', '.join(map(repr, wrong))}")
+        return tuple(dict.fromkeys(splits))
+
+    @field_validator("mask_extension")
+    @classmethod
+    def _add_dot(cls, extension: str) -> str:
+        return extension if extension.startswith(".") else f".{extension}"
+
+    @model_validator(mode="after")
+    def _keep_inputs_apart(self) -> Self:
+        output = os.path.realpath(self.output_root)
+        for name in ("images_dataset_root", "labels_dataset_root", "mask_folder"):
+            if os.path.realpath(getattr(self, name)) == output:
+                raise ValueError(f"output_root is the {name}: inputs are never modified, name another folder")
+        return self
+
+
+class ConvertPair(Step[Pair]):
+    """Make one NPZ file and copy its label; both appear whole, or neither does."""
+
+    def __init__(self, options: MaskAttentionOptions) -> None:
+        self._options = options
+
+    def process_one(self, item: Pair) -> Outcome:
+        """Convert one pair; see :class:`MaskAttentionOptions` for what is refused."""
+        options = self._options
+        npz_path, label_path = output_paths(options.output_root, item.stem)
+        label = read_bytes(options.labels_dataset_root / item.label)
+        if not options.overwrite and npz_path.exists():
+            self._copy_label(label, label_path)
+            return Outcome.done(item.source, restored=f"labels/{item.stem}.txt")
+        image_path, mask_path = options.images_dataset_root / item.source, options.mask_folder / item.mask
+        arrays, warnings = load_pair(image_path, mask_path, options)
+        chunks = encode_npz(arrays, options.compression)
+        for folder in {npz_path.parent, label_path.parent}:
+            make_folder(folder)
+        try:
+            with atomic_write(npz_path, overwrite=options.overwrite) as stream, self._label_copied(label, label_path):
+                for chunk in chunks:
+                    stream.write(chunk)
+        except TargetExistsError:
+            if not npz_path.exists():
+                raise
+            return Outcome.skipped(item.source, ALREADY_CONVERTED)
+        height, width = arrays["mask"].shape[:2]
+        return Outcome.done(
+            item.source, warnings=warnings, size=f"{width}x{height}", bytes=sum(len(chunk) for chunk in chunks)
+        )
+
+    @contextmanager
+    def _label_copied(self, label: bytes, label_path: Path) -> Iterator[None]:
+        """Publish the label after the block, which has then written the NPZ file but not yet published it."""
+        yield
+        self._copy_label(label, label_path)
+
+    def _copy_label(self, label: bytes, label_path: Path) -> None:
+        if not self._options.overwrite and label_path.exists():
+            if read_bytes(label_path) != label:
+                raise MvtkError(f"{label_path} exists with other content", "use --overwrite to replace it")
+            return
+        make_folder(label_path.parent)
+        write_bytes(label_path, label, overwrite=self._options.overwrite)
+
+
+class MaskAttentionJob(Job[Pair]):
+    """The conversion of a whole dataset.
+
+    Raises:
+        InputProblemsError: everything that is missing or ambiguous among the inputs.
+    """
+
+    command: ClassVar[str] = "dataset convert-mask-attention"
+
+    def __init__(self, options: MaskAttentionOptions) -> None:
+        self._options = options
+        self._index = PairIndex(
+            options.images_dataset_root,
+            options.labels_dataset_root,
+            options.mask_folder,
+            options.mapping_json,
+            splits=options.splits,
+            mask_suffix=options.mask_suffix,
+            mask_extension=options.mask_extension,
+        )
+        self._names, self._remarks = read_class_names(options.labels_dataset_root, options.names_yaml)
+
+    @property
+    def options(self) -> MaskAttentionOptions:
+        """The options."""
+        return self._options
+
+    @property
+    def size(self) -> int | None:
+        """The number of mapping entries, where one shard does them all."""
+        return len(self._index) if self._options.shard == ALL else None
+
+    def plan(self) -> Iterator[Pair | Outcome]:
+        """Yield each pair to convert, and why each other entry is not converted."""
+        for entry in self._index:
+            if not self._options.shard.holds(entry.source):
+                continue
+            if isinstance(entry, Pair) and not self._options.overwrite and self._is_converted(entry):
+                yield Outcome.skipped(entry.source, ALREADY_CONVERTED)
+            else:
+                yield entry
+
+    def step(self) -> Step[Pair]:
+        """Return the conversion of one pair."""
+        return ConvertPair(self._options)
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Hold the output folder and remove what killed runs left there."""
+        return self._claimed()
+
+    def finish(self, figures: Figures) -> None:
+        """Write ``data.yaml``, if there is anything in the dataset."""
+        for remark in self._remarks:
+            figures.warnings[remark] = 1
+        if figures.done or figures.skipped:
+            pairs = [entry for entry in self._index if isinstance(entry, Pair)]
+            remark = publish_data_yaml(
+                self._options.output_root,
+                pairs,
+                names=self._names,
+                labels_root=self._options.labels_dataset_root,
+                splits=self._options.splits,
+                overwrite=self._options.overwrite,
+            )
+            if remark:
+                figures.warnings[remark] = 1
+
+    def stats(self, figures: Figures) -> Mapping[str, Any]:
+        """Return the documented statistics; each failed item is counted under its first reason."""
+        kinds = figures.failure_kinds
+        missing = {
+            "masks_not_found": kinds.get(MASK_NOT_FOUND, 0),
+            "images_not_found": kinds.get(IMAGE_NOT_FOUND, 0),
+            "labels_not_found": kinds.get(LABEL_NOT_FOUND, 0),
+        }
+        return {
+            "processed": figures.done,
+            "labels_copied": figures.done,
+            **missing,
+            "errors": figures.failed - sum(missing.values()),
+        }
+
+    def _is_converted(self, pair: Pair) -> bool:
+        return all(path.exists() for path in output_paths(self._options.output_root, pair.stem))
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        options = self._options
+        make_folder(options.output_root)
+        part = "" if options.shard == ALL else f"{options.shard.index}-of-{options.shard.count}"
+        with ExitStack() as stack:
+            stack.enter_context(hold_folder(options.output_root, self.command, part=part))
+            sweep_leftovers(options.output_root)
+            yield
+
+
+def output_paths(output_root: Path, stem: str) -> tuple[Path, Path]:
+    """Return the NPZ file and the label file of the pair ``<split>/<name>``."""
+    return output_root / "images" / f"{stem}.npz", output_root / "labels" / f"{stem}.txt"
+
+
+def create_mask_attention_dataset(
+    images_dataset_root: str | Path,
+    labels_dataset_root: str | Path,
+    mask_folder: str | Path,
+    mapping_json: str | Path | None,
+    output_root: str | Path = "mask_attention_yolo",
+    splits: Sequence[str] = SPLITS,
+    mask_suffix: str = "_seg",
+    mask_extension: str = ".png",
+    **options: Any,
+) -> dict[str, int]:
+    """Convert image, mask and label files into a dataset of image and mask pairs in NPZ files.
+
+    Run again, it goes on where it stopped: pairs that are converted already are left as they are and not counted.
+
+    Args:
+        images_dataset_root: YOLO dataset with the images: ``images/<split>`` or ``<split>/images``.
+        labels_dataset_root: YOLO dataset with the labels; may be the same.
+        mask_folder: folder with the masks, named ``<image stem><mask_suffix><mask_extension>``.
+        mapping_json: file with ``{"label_image.png": "dataset_image.png"}``; None: each image is its own label image.
+        output_root: the dataset to make: ``images/<split>/<stem>.npz``, ``labels/<split>/<stem>.txt``, ``data.yaml``.
+        splits: the splits of the images dataset to take.
+        mask_suffix: what a mask's name adds to its image's stem.
+        mask_extension: the masks' file suffix.
+        **options: any further field of :class:`MaskAttentionOptions`.
+
+    Returns:
+        Counts: ``processed`` and ``labels_copied`` by this call; ``masks_not_found``, ``images_not_found``,
+        ``labels_not_found`` and ``errors`` (every other reason) of entries that were not converted.
+
+    Raises:
+        InputProblemsError: folders or the mapping are missing or wrong; all problems together.
+        pydantic.ValidationError: an option has a wrong value.
+    """
+    job = MaskAttentionJob(
+        MaskAttentionOptions(
+            images_dataset_root=Path(images_dataset_root),
+            labels_dataset_root=Path(labels_dataset_root),
+            mask_folder=Path(mask_folder),
+            mapping_json=Path(mapping_json) if mapping_json else None,
+            output_root=Path(output_root),
+            splits=tuple(splits),
+            mask_suffix=mask_suffix,
+            mask_extension=mask_extension,
+            **options,
+        )
+    )
+    stats = run_to_end(job).stats
+    return {key: stats[key] for key in job.stats(Figures())}
+
+
+__all__ = [
+    "MaskAttentionJob",
+    "MaskAttentionOptions",
+    "create_mask_attention_dataset",
+]

@@ -1,0 +1,74 @@
+"""Pack one image file and one mask file into a mask-attention NPZ file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from toolkit.core.errors import MvtkError
+from toolkit.images import MAX_PIXELS, ExifPolicy, MaskValues, load_image, load_mask, resize_mask
+
+
+class PairOptions(BaseModel):
+    """How an image and its mask are read.
+
+    Attributes:
+        mask_values: "auto": a two-valued mask becomes 0/255; "keep": values as decoded.
+        keep_mode: keep the files' own channels and depth.
+        exif: "ignore" or "apply" the EXIF orientation of both.
+        to_8bit: scale a 16-bit image to 8 bits instead of refusing it.
+        resize_mask: resize a mask of another size than its image, to the nearest pixel, instead of refusing it.
+        max_pixels: a file with more pixels is refused as a decompression bomb.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mask_values: MaskValues = "auto"
+    keep_mode: bool = False
+    exif: ExifPolicy = "ignore"
+    to_8bit: bool = False
+    resize_mask: bool = False
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+
+
+def load_pair(
+    image_path: Path, mask_path: Path, options: PairOptions
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+    """Return an image and its mask as the arrays of a mask-attention NPZ file, and warnings.
+
+    Returns:
+        ``image`` HxWx3 uint8 RGB and ``mask`` HxW uint8 (with ``keep_mode``: the files' own channels and depth), and
+        texts that are equal for equal causes.
+
+    Raises:
+        ImageError: a file cannot be read; see `load_image` and `load_mask`.
+        MvtkError: the sizes differ and ``resize_mask`` is false.
+    """
+    image = load_image(
+        image_path,
+        exif=options.exif,
+        to_8bit=options.to_8bit,
+        keep_mode=options.keep_mode,
+        max_pixels=options.max_pixels,
+    )
+    mask = load_mask(
+        mask_path,
+        values=options.mask_values,
+        exif=options.exif,
+        keep_mode=options.keep_mode,
+        max_pixels=options.max_pixels,
+    )
+    pixels, mask_hw = image.pixels, mask.pixels
+    (height, width), (mask_height, mask_width) = pixels.shape[:2], mask_hw.shape[:2]
+    if (height, width) != (mask_height, mask_width):
+        if not options.resize_mask:
+            raise MvtkError(
+                f"{mask_path}: the mask is {mask_width}x{mask_height} and its image {width}x{height}",
+                "use --resize-mask to resize it to the nearest pixel",
+            )
+        mask_hw = resize_mask(mask_hw, height, width)
+    mask_warnings = tuple(f"{warning} (mask)" for warning in mask.warnings)
+    return {"image": pixels, "mask": mask_hw}, image.warnings + mask_warnings
