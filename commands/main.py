@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+
+from commands.lazy import LazyGroup, lazy_command, stub
 
 GROUPS = {
     "npz": "Inspect, verify, pack, preprocess and preview NPZ files.",
@@ -20,21 +21,18 @@ GROUPS = {
 COMMANDS = {"doctor": "Show versions, extras, devices and free space."}
 
 
-class _LazyGroup(TyperGroup):
-    """The root group: it lists stubs and imports the module of a group when that group is called."""
+class _Root(LazyGroup):
+    """The root group: the module of a group is imported when that group is called."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name = args[0] if args else ""
+    def load(self, name: str) -> Any:
         if name in GROUPS or name in COMMANDS:
-            module = importlib.import_module(f"commands.{name}")
-            self.commands[name] = typer.main.get_command(module.app)
-            self.commands[name].name = name
-        return super().resolve_command(ctx, args)
+            return lazy_command(importlib.import_module(f"commands.{name}").app)
+        return None
 
 
 app = typer.Typer(
     name="mvtk",
-    cls=_LazyGroup,
+    cls=_Root,
     help="Machine-vision toolkit for training data on GPU servers.",
     epilog="Example: mvtk dataset convert-mask-attention --help",
     no_args_is_help=True,
@@ -59,12 +57,8 @@ def root(
     """Machine-vision toolkit for training data on GPU servers."""
 
 
-def _stub() -> None:
-    """Stand for a group in ``mvtk --help``."""
-
-
 for _name, _help in {**GROUPS, **COMMANDS}.items():
-    app.command(_name, help=_help)(_stub)
+    app.command(_name, help=_help)(stub)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +82,7 @@ def main() -> NoReturn:
         from toolkit.core.files import explain_os_error
 
         discard(sys.stdout)
-        if not isinstance(error, BrokenPipeError):
+        if code == 0 and not isinstance(error, BrokenPipeError):
             code = _explain(explain_os_error(error, "standard output", "write"))
     sys.exit(code)
 

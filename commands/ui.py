@@ -130,16 +130,20 @@ def _save(report: Report, output: OutputOptions) -> None:
 
 def _show(report: Report, errors: Console, output: OutputOptions) -> None:
     for warning, count in report.figures.warnings.items():
-        say(errors, f"warning: {warning} ({count} {'item' if count == 1 else 'items'})", "yellow")
+        say(errors, f"warning: {warning} ({_items(count)})", "yellow")
     if report.interrupted:
         say(errors, "interrupted: run the command again to go on where it stopped", "yellow")
     if report.figures.bugs:
         where = f"{output.log} has the tracebacks" if output.log else "run again with --log FILE for the tracebacks"
-        say(errors, f"bug: {report.figures.bugs} items failed unexpectedly; {where}; please report them", "red")
+        say(errors, f"bug: {_items(report.figures.bugs)} failed unexpectedly; {where}; please report them", "red")
     if output.json:
         _write_output(report.as_json())
     elif not output.quiet:
         output_console().print(_table(report))
+
+
+def _items(count: int) -> str:
+    return "1 item" if count == 1 else f"{count:,} items"
 
 
 def _table(report: Report) -> Table:

@@ -154,7 +154,7 @@ def draw_boxes(
     draw = ImageDraw.Draw(canvas)
     line_px = max(2, round(max(height, width) / 320))
     font = _font(max(_MIN_LABEL_PX, round(max(height, width) / 32)))
-    boxes = [_pixel_box(box, height, width) for box in np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)]
+    boxes = [_pixel_box(box, height, width) for box in np.asarray(boxes_xyxy, np.float64)]
     colours = [CLASS_COLOURS[class_id % len(CLASS_COLOURS)] for class_id in class_ids]
     for (left, top, right, bottom), colour in zip(boxes, colours, strict=True):
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=line_px + 2)

@@ -122,6 +122,11 @@ class TestBoxes:
         assert drawn.shape == BLACK.shape
         assert (drawn == CLASS_COLOURS[0]).all(axis=2).sum() > 100
 
+    def test_a_frame_beyond_the_border_is_drawn_on_it(self) -> None:
+        drawn = draw_boxes(BLACK, np.array([[-50, 10, 500, 500]]), [""], [0])
+        for side in (drawn[10], drawn[99], drawn[10:, 0], drawn[10:, 139]):
+            assert (side == CLASS_COLOURS[0]).all()
+
     def test_a_chip_has_legible_text(self) -> None:
         drawn = draw_boxes(BLACK + np.uint8(90), np.array([[20, 40, 90, 80]]), ["stenosis"], [0])
         chip = drawn[20:39, 18:90]
@@ -134,13 +139,15 @@ class TestBoxes:
         corners = np.random.default_rng(0).integers(0, 300, (60, 2))
         boxes = [(int(x), int(y), int(x) + 30, int(y) + 30) for x, y in corners]
         taken: list[preview.Rectangle] = []
+        chips_here = np.zeros((340, 340), int)
         for index in range(len(boxes)):
             chip = preview._free_chip(index, boxes, "person", preview._font(12), taken, (340, 340))
             if chip is not None:
-                assert not any(preview._overlap(chip, other) for other in taken)
                 assert 0 <= chip[0] < chip[2] <= 340
                 assert 0 <= chip[1] < chip[3] <= 340
+                chips_here[chip[1] : chip[3], chip[0] : chip[2]] += 1
                 taken.append(chip)
+        assert chips_here.max() == 1
         assert 10 < len(taken) < 60
 
     def test_a_chip_keeps_off_the_box_above(self) -> None:
@@ -187,7 +194,7 @@ class TestContactSheet:
 
     def test_boxes_and_masks_are_drawn_at_the_tiles_size(self) -> None:
         mask = np.zeros((1000, 1000), np.uint8)
-        mask[500, :] = 1  # a hairline that plain thinning out would lose
+        mask[503, :] = 1  # a hairline that taking every tenth row would lose
         boxes_xyxy = np.array([[250, 250, 750, 750]])
         sheet = contact_sheet([Tile(np.zeros((1000, 1000), np.uint8), "", mask, boxes_xyxy, [""], [0])], tile_px=100)
         rows, columns = rows_and_columns_of(sheet, CLASS_COLOURS[0])
@@ -211,6 +218,11 @@ class TestContactSheet:
             head, tail = shortened.split("…")[0], shortened.split("…")[-1]
             assert text.startswith(head)
             assert text.endswith(tail)
+
+
+def test_shortened_text_uses_the_room_there_is() -> None:
+    font = preview._font(13)
+    assert 200 - 2 * font.getlength("m") < font.getlength(preview._shorten("m" * 99, font, 200)) <= 200
 
 
 def test_three_panels() -> None:

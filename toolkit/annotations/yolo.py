@@ -1,31 +1,25 @@
-"""YOLO label files and data YAMLs.
+"""YOLO label files.
 
 A label file has one object a line: ``class x_center y_center width height`` or ``class x1 y1 x2 y2 x3 y3 …``.
 Coordinates are fractions of the image's width and height, x to the right and y down, origin at the image's upper left
 corner. What counts as a problem follows ``verify_image_label`` in ``ultralytics/data/utils.py`` (8.4): a file that
 Ultralytics would refuse, or change without being asked, has at least one problem here. The format is documented at
 https://docs.ultralytics.com/datasets/detect/ and https://docs.ultralytics.com/datasets/segment/.
-
-A data YAML names the classes and the folders of the splits; it is read here as ``check_det_dataset`` reads it.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from toolkit.core.config import load_yaml
-from toolkit.core.errors import InputProblemsError, MvtkError, one_line
-from toolkit.core.files import explain_os_error, read_bytes
+from toolkit.core.files import read_bytes
 
 COORDINATE_TOLERANCE = 0.01
 """How far beyond the image a coordinate or a box's edge may be, as a fraction of the side: Ultralytics accepts 1 %.
@@ -33,16 +27,10 @@ COORDINATE_TOLERANCE = 0.01
 Exports round to whole pixels, so that an edge one pixel outside a small image is normal.
 """
 
-MAX_CLASSES = 100_000
-"""Class ids end here: far above any data set's, so that a stray number does not fill the memory with names."""
-
 _BOX_FIELDS = 5
 _PREDICTION_FIELDS = 6
 _MIN_POLYGON_FIELDS = 7
 _SHOWN_CHARACTERS = 24
-
-_DATA_YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml")
-_NAMES_KEY = re.compile(rb"""^(?:names|"names"|'names')[ \t]*:""", re.MULTILINE)
 
 
 class YoloBox(NamedTuple):
@@ -161,161 +149,6 @@ def boxes_to_xyxy(boxes: Sequence[YoloBox], width_px: int, height_px: int) -> ND
     return (corners * (width_px, height_px, width_px, height_px)).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class DataYaml:
-    """What a YOLO data YAML says.
-
-    Attributes:
-        path: the file.
-        names: class names by id, in order of the ids, which may have gaps.
-        splits: for ``train``, ``val`` and ``test``, where given, the paths as they are written in the file.
-        channels: how many channels the images have; 3 where the file does not say.
-        raw: everything in the file.
-    """
-
-    path: Path
-    names: dict[int, str]
-    splits: dict[str, list[str]]
-    channels: int
-    raw: dict[Any, Any]
-
-    @property
-    def class_count(self) -> int:
-        """The number of ids from 0 to the highest that has a name."""
-        return max(self.names) + 1
-
-
-def load_data_yaml(path: Path) -> DataYaml:
-    """Read a YOLO data YAML.
-
-    Names are a list or a mapping from ids; with ``nc`` alone they are ``class_0``, ``class_1`` and so on, as in
-    Ultralytics. Unlike there, ids may have gaps.
-
-    Raises:
-        InputProblemsError: keys that are missing, wrong or contradict each other, all of them.
-        MvtkError: the file cannot be read, or is not valid YAML.
-    """
-    raw = load_yaml(path)
-    if not isinstance(raw, dict):
-        raise InputProblemsError(str(path), ["not a mapping of keys to values"], "a data YAML needs a 'names' key")
-    problems: list[str] = []
-    names = _read_names(raw, problems)
-    splits = _read_splits(raw, problems)
-    channels = _whole_number(raw.get("channels", 3))
-    if channels is None or channels < 1:
-        problems.append(f"channels: {_shown(str(raw['channels']))} is not a whole number from 1 on")
-    if problems or channels is None:
-        raise InputProblemsError(str(path), problems, "correct the file")
-    return DataYaml(path, names, splits, channels, raw)
-
-
-def find_data_yaml(root: Path) -> Path | None:
-    """Return a dataset's data YAML: ``data.yaml``, ``dataset.yaml`` or ``data.yml``, else the only one with ``names``.
-
-    Raises:
-        MvtkError: there are several candidates, or the folder cannot be read.
-    """
-    try:
-        paths = sorted(path for path in root.iterdir() if path.suffix in {".yaml", ".yml"} and path.is_file())
-    except OSError as error:
-        raise explain_os_error(error, root, "list the folder") from error
-    candidates = [path for path in paths if path.name in _DATA_YAML_NAMES]
-    candidates = candidates or [path for path in paths if _NAMES_KEY.search(read_bytes(path))]
-    if len(candidates) > 1:
-        found = ", ".join(path.name for path in candidates)
-        raise MvtkError(
-            f"{root}: several data YAMLs: {found}", "keep the one that is meant, or call it data.yaml alone"
-        )
-    return candidates[0] if candidates else None
-
-
-def format_data_yaml(names: Mapping[int, str], splits: Sequence[str], *, channels: int = 4, comment: str = "") -> str:
-    """Return the text of a data YAML for a dataset laid out as ``images/<split>``, as Ultralytics 8.4 reads it.
-
-    There is no ``path`` key: Ultralytics then takes the YAML's own folder, and the dataset can be moved. It demands the
-    keys ``train`` and ``val``; one that is not in ``splits`` is null. It also demands ids without gaps: one without a
-    name is called ``class_<id>``.
-
-    Args:
-        names: class names by id; at least one.
-        splits: the splits that exist.
-        channels: how many channels the images have.
-        comment: text for the top of the file.
-    """
-    class_count = max(names) + 1
-    folders = {split: f"images/{split}" for split in splits}
-    content = {
-        **{split: folders.get(split) for split in ("train", "val")},
-        **folders,
-        "channels": channels,
-        "nc": class_count,
-        "names": {class_id: names.get(class_id, f"class_{class_id}") for class_id in range(class_count)},
-    }
-    header = "".join(f"# {one_line(line)}\n" for line in comment.splitlines())
-    # PyYAML writes some unprintable characters, such as U+0085, so that they read back as others, unless it may escape.
-    is_printable = all(name.isprintable() for name in names.values())
-    return header + yaml.safe_dump(content, sort_keys=False, allow_unicode=is_printable, width=math.inf)
-
-
-def _read_names(raw: Mapping[Any, Any], problems: list[str]) -> dict[int, str]:
-    """Return the class names by id, in order of the ids; what is wrong is added to ``problems``."""
-    given = raw.get("names")
-    class_count = None
-    if "nc" in raw:
-        class_count = _whole_number(raw["nc"])
-        if class_count is None or not 1 <= class_count <= MAX_CLASSES:
-            problems.append(f"nc: {_shown(str(raw['nc']))} is not a whole number from 1 to {MAX_CLASSES}")
-            class_count = None
-    if given is None:
-        if "nc" not in raw:
-            problems.append("names: missing, and so is nc")
-        return {class_id: f"class_{class_id}" for class_id in range(class_count or 0)}
-    if not isinstance(given, (list, dict)):
-        problems.append("names: not a list, nor a mapping from class ids")
-        return {}
-    names: dict[int, str] = {}
-    for key, name in given.items() if isinstance(given, dict) else enumerate(given):
-        class_id = _whole_number(key)
-        if class_id is None or not 0 <= class_id < MAX_CLASSES:
-            problems.append(f"names: {_shown(str(key))} is not a class id, a whole number from 0 on")
-        elif name is None or isinstance(name, (list, dict)):
-            problems.append(f"names: class {class_id} has no name")
-        elif class_id in names:
-            problems.append(f"names: class {class_id} is given twice")
-        else:
-            names[class_id] = str(name)
-    if not given:
-        problems.append("names: empty")
-    if class_count is not None and class_count != len(given):
-        problems.append(f"nc: {class_count}, but there are {len(given)} names")
-    return dict(sorted(names.items()))
-
-
-def _read_splits(raw: Mapping[Any, Any], problems: list[str]) -> dict[str, list[str]]:
-    """Return the paths of each split that is given; what is wrong is added to ``problems``."""
-    splits: dict[str, list[str]] = {}
-    for key, split in (("train", "train"), ("validation", "val"), ("val", "val"), ("test", "test")):
-        given = raw.get(key)
-        paths = [given] if isinstance(given, str) else given
-        if not paths:
-            continue
-        if isinstance(paths, list) and all(isinstance(path, str) for path in paths):
-            splits[split] = paths
-        else:
-            problems.append(f"{key}: not a path or a list of paths")
-    return splits
-
-
-def _whole_number(value: object) -> int | None:
-    """Return a whole number that YAML may also have given as text or as a float; None for anything else."""
-    if isinstance(value, int):
-        return None if isinstance(value, bool) else value
-    if not isinstance(value, (float, str)):
-        return None
-    number = _parse_number(value) if isinstance(value, str) else value
-    return int(number) if number is not None and math.isfinite(number) and number == int(number) else None
-
-
 def _shape_fault(content: str, field_count: int) -> str | None:
     """Return why a line is no label row at all, or None."""
     if not content.isascii() and any("\udc80" <= character <= "\udcff" for character in content):
@@ -334,11 +167,11 @@ def _parse_row(fields: list[str], class_count: int | None) -> tuple[YoloBox | Yo
     class_id, faults = _parse_class(fields[0], class_count)
     values: list[float] = []
     for field in fields[1:]:
-        value = _parse_number(field)
+        value = parse_number(field)
         if value is None:
-            faults.append(f"{_shown(field)} is not a number")
+            faults.append(f"{shown(field)} is not a number")
         elif not math.isfinite(value):
-            faults.append(f"{_shown(field)} is not a finite number")
+            faults.append(f"{shown(field)} is not a finite number")
         else:
             values.append(value)
     if len(values) < len(fields) - 1:
@@ -354,16 +187,16 @@ def _parse_row(fields: list[str], class_count: int | None) -> tuple[YoloBox | Yo
 
 def _parse_class(field: str, class_count: int | None) -> tuple[int, list[str]]:
     """Return a class id (0 where it is wrong) and what is wrong with it."""
-    value = _parse_number(field)
+    value = parse_number(field)
     if value is None or not math.isfinite(value) or value < 0 or value != int(value):
-        return 0, [f"class {_shown(field)} is not a whole number from 0 on"]
+        return 0, [f"class {shown(field)} is not a whole number from 0 on"]
     if class_count is not None and value >= class_count:
         names = "name" if class_count == 1 else "names"
-        return 0, [f"class {_shown(field)} is beyond the {class_count} {names}"]
+        return 0, [f"class {shown(field)} is beyond the {class_count} {names}"]
     return int(value), []
 
 
-def _parse_number(field: str) -> float | None:
+def parse_number(field: str) -> float | None:
     """Return the number, or None for what only Python's ``float`` takes for one (``1_000``, other scripts' digits)."""
     if "_" in field or not field.isascii():
         return None
@@ -412,6 +245,6 @@ def _coordinates(row: YoloBox | YoloPolygon) -> Iterable[float]:
     return row[1:] if isinstance(row, YoloBox) else (value for point in row.points_xy for value in point)
 
 
-def _shown(field: str) -> str:
+def shown(field: str) -> str:
     """Return a field in quotes, shortened: a damaged file may hold one of any length."""
     return repr(field if len(field) <= _SHOWN_CHARACTERS else field[: _SHOWN_CHARACTERS - 1] + "…")

@@ -184,18 +184,18 @@ class _WorkerPool(Generic[ItemT]):
 
     def outcomes(self, entries: Iterable[ItemT | Outcome]) -> Generator[Outcome]:
         source = iter(entries)
-        finished = False
+        planned = ended = False
         try:
             while True:
-                finished = (yield from self._feed(source)) or finished
-                if not self._busy and (finished or self._ending) and not self._retry_one():
+                planned = (yield from self._feed(source)) or planned
+                if not self._busy and (planned or self._ending) and not self._retry_one():
                     break
                 yield from self._collect()
-            finished = True
+            ended = True
             if self._error:
                 raise self._error
         finally:
-            self._close(at_once=not finished)
+            self._close(at_once=not ended)
 
     @property
     def _ending(self) -> bool:

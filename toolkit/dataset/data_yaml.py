@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from toolkit.annotations.yolo import find_data_yaml, format_data_yaml, load_data_yaml, load_labels
+from toolkit.annotations.yolo import load_labels
+from toolkit.annotations.yolo_data_yaml import MAX_CLASSES, find_data_yaml, format_data_yaml, load_data_yaml
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import read_bytes, write_bytes
 from toolkit.dataset.pairing import Pair
@@ -96,7 +97,7 @@ def _numbered_names(labels_root: Path, pairs: Sequence[Pair]) -> dict[int, str]:
     """Return names for every class id that the labels have; at least one."""
     highest = 0
     for pair in pairs:
-        labels = load_labels(labels_root / pair.label)
+        labels = load_labels(labels_root / pair.label, class_count=MAX_CLASSES)
         class_ids = [box.class_id for box in labels.boxes] + [polygon.class_id for polygon in labels.polygons]
         highest = max([highest, *class_ids])
     return {class_id: f"class_{class_id}" for class_id in range(highest + 1)}

@@ -30,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.annotations.yolo import YoloBox, format_data_yaml, format_labels
+from toolkit.annotations.yolo import YoloBox, format_labels
+from toolkit.annotations.yolo_data_yaml import format_data_yaml
 from toolkit.core.errors import MissingExtraError, MvtkError
 from toolkit.core.files import explain_os_error, make_folder, write_bytes
 

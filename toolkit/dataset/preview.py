@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.annotations.yolo import boxes_to_xyxy, find_data_yaml, load_data_yaml, load_labels, parse_labels
+from toolkit.annotations.yolo import boxes_to_xyxy, load_labels, parse_labels
+from toolkit.annotations.yolo_data_yaml import find_data_yaml, load_data_yaml
 from toolkit.annotations.yolo_layout import find_split_folders, label_folder_of, list_files
 from toolkit.core.errors import MvtkError
 from toolkit.npz import load_npz_data

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from toolkit.annotations.yolo import DataYaml, find_data_yaml, load_data_yaml, load_labels
+from toolkit.annotations.yolo import load_labels
+from toolkit.annotations.yolo_data_yaml import DataYaml, find_data_yaml, load_data_yaml
 from toolkit.annotations.yolo_layout import LABEL_SUFFIXES, find_split_folders, label_folder_of, list_files
 from toolkit.core.batch import BatchOptions, Figures, Job, Outcome, Step
 from toolkit.core.driver import run_to_end

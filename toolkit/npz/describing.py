@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from toolkit.npz.checks import NpzKind, detect_kind
 from toolkit.npz.npy_header import ArrayHeader
@@ -89,11 +90,18 @@ def _scalar(reader: NpzReader, key: str, header: ArrayHeader) -> Scalar | None:
     if header.shape != () or not (is_text or header.dtype.kind in "biuf"):
         return None
     array = reader.read(key)
+    if header.dtype.kind == "U":
+        return _text(array)
     if header.dtype.kind == "f":
         number = float(array)
         return number if math.isfinite(number) else None
-    try:
-        value: Scalar = array.item()
-    except ValueError:  # a text with a number that is no Unicode code point
-        return None
+    value: bool | int = array.item()
     return value
+
+
+def _text(array: npt.NDArray[np.str_]) -> str | None:
+    # numpy's item() raises a SystemError for numbers that are no code points.
+    try:
+        return array.astype(array.dtype.newbyteorder("<")).tobytes().decode("utf-32-le").rstrip("\0")
+    except UnicodeDecodeError:
+        return None

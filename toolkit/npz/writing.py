@@ -34,6 +34,8 @@ _FAST_LEVEL: Final = 2
 # libdeflate needs input and output whole in memory: larger arrays are deflated piece by piece by zlib.
 _MAX_WHOLE_BYTES: Final = 256 << 20
 _ZLIB_FAST_LEVEL: Final = 1
+# A member that deflating does not make this much smaller is stored: it is read several times as fast.
+_WORTHWHILE: Final = 0.99
 # The level of numpy.savez_compressed.
 _ZLIB_LEVEL: Final = 6
 
@@ -44,7 +46,7 @@ def encode_npz(arrays: Mapping[str, npt.ArrayLike], compression: Compression = "
     Args:
         arrays: the arrays by key, written in this order. C- and F-ordered arrays keep their order.
         compression: "fast" is libdeflate at level 2, "zlib" is what ``numpy.savez_compressed`` does, "none" stores.
-            A member that deflating does not shrink is stored.
+            A member that deflating shrinks by less than 1 % is stored.
 
     Returns:
         the pieces; those of a stored array are views of the array itself.
@@ -134,7 +136,7 @@ def _encoded(key: str, array: npt.NDArray[Any]) -> tuple[bytes, memoryview]:
 
 
 def _compressed(header: bytes, data: memoryview, compression: Compression) -> tuple[int, list[Buffer]]:
-    """Return the ZIP method and the member's data: deflated where that was asked for and makes it smaller."""
+    """Return the ZIP method and the member's data: deflated where that was asked for and is worth it."""
     size = len(header) + len(data)
     deflated: list[Buffer] = []
     if compression == "fast" and size <= _MAX_WHOLE_BYTES:
@@ -143,6 +145,6 @@ def _compressed(header: bytes, data: memoryview, compression: Compression) -> tu
         level = _ZLIB_LEVEL if compression == "zlib" else _ZLIB_FAST_LEVEL
         compressor = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
         deflated = [compressor.compress(header), compressor.compress(data), compressor.flush()]
-    if deflated and sum(len(piece) for piece in deflated) < size:
+    if deflated and sum(len(piece) for piece in deflated) < _WORTHWHILE * size:
         return DEFLATED, deflated
     return STORED, [header, data]

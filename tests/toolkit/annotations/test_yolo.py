@@ -20,13 +20,11 @@ from toolkit.annotations.yolo import (
     YoloBox,
     YoloPolygon,
     boxes_to_xyxy,
-    find_data_yaml,
-    format_data_yaml,
     format_labels,
-    load_data_yaml,
     load_labels,
     parse_labels,
 )
+from toolkit.annotations.yolo_data_yaml import find_data_yaml, format_data_yaml, load_data_yaml
 from toolkit.core.errors import InputProblemsError, MvtkError
 
 millionths = st.integers(0, 1_000_000)
@@ -395,3 +393,10 @@ print(json.dumps([bool(result[-1]) for result in found]))
         "0 0.9 0.5 0.4 0.2\n": True,
         "0 0.5 0.5 0 0.2\n": True,
     }
+
+
+def test_a_split_with_a_year_stands_for_its_role() -> None:
+    content = yaml.safe_load(format_data_yaml({0: "a"}, ["train2017", "val2017"]))
+    assert (content["train"], content["val"]) == ("images/train2017", "images/val2017")
+    content = yaml.safe_load(format_data_yaml({0: "a"}, ["train1", "train2"]))
+    assert content["train"] is None

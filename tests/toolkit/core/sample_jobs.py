@@ -74,7 +74,7 @@ class Acting(Step[Named]):
             "segfault": lambda: ctypes.string_at(0),
             "exit": lambda: os._exit(7),
             "kill-once": lambda: _die_once(self.folder / "died"),
-            "sleep": lambda: time.sleep(0.5),
+            "sleep": lambda: time.sleep(0.2),
             "forever": lambda: time.sleep(600),
             "print": lambda: os.write(1, b"native noise\n"),
             "orphan": self._die_with_a_child_that_holds_the_pipe,
@@ -122,6 +122,7 @@ class BadSetUp(Step[Named]):
     folder: Path = Path()
 
     def setup(self, device: str) -> None:
+        del device
         if self.how == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "die-once":

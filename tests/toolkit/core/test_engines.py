@@ -140,13 +140,10 @@ def test_a_full_disk_stops_the_run_and_keeps_the_results_of_the_others(tmp_path:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_twenty_bugs_in_a_row_stop_the_run(tmp_path: Path, workers: int) -> None:
-    skips = [Outcome.skipped("s", "done before")] * 5
+    entries = [*items(["bug:1"] * 10), *[Outcome.skipped("s", "done before")] * 5, *items(["bug:2"] * 15)]
     outcomes: list[Outcome] = []
     with pytest.raises(BugError, match=r"^20 items in a row failed unexpectedly: unexpected ValueError: bad "):
-        for outcome in engines.run(
-            Acting(tmp_path), [*items(["bug:1"] * 10), *skips, *items(["bug:2"] * 15)], devices=CPU * workers
-        ):
-            outcomes.append(outcome)
+        outcomes.extend(engines.run(Acting(tmp_path), entries, devices=CPU * workers))
     assert sum(outcome.status == "failed" for outcome in outcomes) == 20
     assert "process_one" in outcomes[0].traceback
 
@@ -186,20 +183,29 @@ def test_a_plan_that_breaks_ends_the_run(tmp_path: Path, workers: int, error: Ex
         yield Named("ok:1")
         raise error
 
-    outcomes = []
+    outcomes: list[Outcome] = []
     with pytest.raises(type(error), match=str(error)):
-        for outcome in engines.run(Acting(tmp_path), broken(), devices=CPU * workers):
-            outcomes.append(outcome)
+        outcomes.extend(engines.run(Acting(tmp_path), broken(), devices=CPU * workers))
     if isinstance(error, MvtkError):
         assert {outcome.source for outcome in outcomes} == {"sleep:1", "ok:1"}
 
 
-def test_closing_early_ends_the_workers_at_once(tmp_path: Path) -> None:
-    outcomes = engines.run(Acting(tmp_path), items(["ok:1", "forever:1", "forever:2"]), devices=CPU * 2)
+@pytest.mark.parametrize("later", [0, 10], ids=["plan read to its end", "plan under way"])
+def test_closing_early_kills_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int) -> None:
+    ended: list[bool] = []
+
+    def reap(worker: engines._Worker[Named], *, at_once: bool) -> None:
+        ended.append(at_once)
+        really_reap(worker, at_once=at_once)
+
+    really_reap = engines._Worker.reap
+    monkeypatch.setattr(engines._Worker, "reap", reap)
+    entries = items(["ok:1", "forever:1", "forever:2", *["ok:2"] * later])
+    outcomes = engines.run(Acting(tmp_path), entries, devices=CPU * 2)
     next(outcomes)
-    assert children()
     outcomes.close()
-    assert not {path for path in tmp_path.glob("forever*.done")}
+    assert ended == [True, True]
+    assert not list(tmp_path.glob("forever*.done"))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -224,7 +230,7 @@ def test_a_stop_request_is_heard_while_everything_is_skipped(workers: int) -> No
 
 
 def test_the_plan_is_read_only_as_fast_as_it_is_worked_off() -> None:
-    planned, done = 0, 0
+    planned = 0
 
     def plan() -> Iterator[Named]:
         nonlocal planned
@@ -232,8 +238,7 @@ def test_the_plan_is_read_only_as_fast_as_it_is_worked_off() -> None:
             planned += 1
             yield Named(str(number))
 
-    for _ in engines.run(Idle(), plan(), devices=CPU * 2):
-        done += 1
+    for done, _ in enumerate(engines.run(Idle(), plan(), devices=CPU * 2), start=1):
         assert planned - done <= 2 * 2 + 1
 
 
@@ -258,9 +263,10 @@ def test_a_worker_that_cannot_be_started_is_an_expected_error(monkeypatch: pytes
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     for name in ("subprocess.Popen", "Pipe"):
-        with monkeypatch.context() as patch, pytest.raises(MvtkError, match="cannot start a worker process: Resource"):
+        with monkeypatch.context() as patch:
             patch.setattr(f"toolkit.core.engines.{name}", refuse)
-            list(engines.run(Idle(), items("a"), devices=CPU))
+            with pytest.raises(MvtkError, match="cannot start a worker process: Resource"):
+                list(engines.run(Idle(), items("a"), devices=CPU))
 
 
 def test_memory_stays_flat_over_many_skipped_entries() -> None:

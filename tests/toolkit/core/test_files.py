@@ -43,6 +43,10 @@ LOOK_ALIKES = [
 ]
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 class FaultySystem:
     """The system calls of a write, of which the one numbered ``fail_at`` (from 0) fails."""
 
@@ -114,9 +118,13 @@ def test_when_any_system_call_fails_the_target_is_old_or_new(
 
 
 def test_a_block_that_raises_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "x") as stream:
-        stream.write(NEW)
-        raise KeyboardInterrupt
+    def write_half() -> None:
+        with atomic_write(tmp_path / "x") as stream:
+            stream.write(NEW)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert not list(tmp_path.iterdir())
 
 
@@ -143,9 +151,14 @@ def test_a_target_that_appears_meanwhile_is_kept(
     target = tmp_path / "x"
     if code is not None:
         monkeypatch.setattr(os, "link", _raising(code))
-    with pytest.raises(TargetExistsError), atomic_write(target) as stream:
-        stream.write(NEW)
-        target.write_bytes(OLD)
+
+    def lose_the_race() -> None:
+        with atomic_write(target) as stream:
+            stream.write(NEW)
+            target.write_bytes(OLD)
+
+    with pytest.raises(TargetExistsError):
+        lose_the_race()
     assert target.read_bytes() == OLD
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
@@ -217,7 +230,7 @@ def test_odd_names_are_written_and_read(tmp_path: Path, name: str) -> None:
     write_bytes(target, OLD)
     write_bytes(target, NEW, overwrite=True)
     assert read_bytes(target) == NEW
-    assert os.listdir(tmp_path) == [name]
+    assert names_in(tmp_path) == [name]
     with pytest.raises(TargetExistsError) as caught:
         write_bytes(target, OLD)
     assert str(caught.value).isprintable()
@@ -251,8 +264,8 @@ def test_only_regular_files_are_replaced(tmp_path: Path, kind: str) -> None:
     for check in (lambda: write_bytes(target, NEW, overwrite=True), lambda: require_writable(target)):
         with pytest.raises(MvtkError, match=f"{kind}: not a regular file; name another file to write$"):
             check()
-    assert os.listdir(tmp_path) == [kind]
-    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert names_in(tmp_path) == [kind]
+    assert Path(os.devnull).is_char_device()
 
 
 @pytest.mark.parametrize(
@@ -270,10 +283,10 @@ def test_reading_anything_but_a_file_is_an_expected_error_that_leaks_nothing(
     tmp_path: Path, kind: str, reason: str
 ) -> None:
     path = special_file(tmp_path, kind)
-    before = set(os.listdir("/proc/self/fd"))
+    before = names_in(Path("/proc/self/fd"))
     with pytest.raises(MvtkError, match=f"{kind}: {reason}$"):
         read_bytes(path)
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert names_in(Path("/proc/self/fd")) == before
 
 
 def test_require_writable_names_a_missing_folder_and_touches_nothing(tmp_path: Path) -> None:
@@ -292,6 +305,13 @@ def test_make_folder_makes_parents_and_refuses_a_file_in_the_way(tmp_path: Path)
         make_folder(tmp_path / "file" / "x")
     with pytest.raises(MvtkError, match=r"/file: exists and is not a folder$"):
         make_folder(tmp_path / "file")
+
+
+def test_the_names_of_new_folders_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    make_folder(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
 
 
 def test_make_folder_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,9 +369,7 @@ def test_sweep_does_not_follow_links_out_of_the_folder(tmp_path: Path, ended_pid
     assert sweep_leftovers(inside) == 0
 
 
-def test_sweep_survives_another_that_is_faster(
-    tmp_path: Path, ended_pid: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sweep_survives_another_that_is_faster(tmp_path: Path, ended_pid: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         (tmp_path / temporary_of(ended_pid, number)).touch()
     really_left_over, seen = files._is_left_over, []
@@ -367,7 +385,7 @@ def test_sweep_survives_another_that_is_faster(
 
 
 def test_a_process_that_proc_hides_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_start_time", lambda pid: None)
+    monkeypatch.setattr(files, "_start_time", lambda _pid: None)
     assert files._runs(os.getpid(), 123)
     monkeypatch.setattr(os, "kill", _raising(errno.EPERM))
     assert files._runs(1, 123)
@@ -398,10 +416,10 @@ def test_a_killed_writer_leaves_the_old_file_and_one_temporary_that_is_swept(tmp
         writer.kill()
         # Wait until it has ended, without (or with) taking its place in the process table away.
         os.waitid(os.P_PID, writer.pid, os.WEXITED | (0 if waited_for else os.WNOWAIT))
-        (temporary,) = [name for name in os.listdir(tmp_path) if is_temporary(name)]
+        (temporary,) = [name for name in names_in(tmp_path) if is_temporary(name)]
         assert sweep_leftovers(tmp_path) == 1
     assert target.read_bytes() == OLD
-    assert os.listdir(tmp_path) == ["x"]
+    assert names_in(tmp_path) == ["x"]
     assert temporary
 
 

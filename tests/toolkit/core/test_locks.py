@@ -43,7 +43,7 @@ def _short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lock_files(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if name.startswith(LOCK_NAME))
+    return sorted(path.name for path in folder.glob(f"{LOCK_NAME}*"))
 
 
 def test_one_run_at_a_time_and_the_error_names_the_holder(tmp_path: Path) -> None:
@@ -117,12 +117,12 @@ def test_without_locks_the_block_runs_unprotected(tmp_path: Path, monkeypatch: p
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    before = set(os.listdir("/proc/self/fd"))
+    before = sorted(Path("/proc/self/fd").iterdir())
     for part in ("", "0-of-2"):
         with hold_folder(tmp_path, "x", part=part):
             pass
     assert lock_files(tmp_path) == []
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_a_folder_that_cannot_hold_a_lock_file_is_an_expected_error(tmp_path: Path) -> None:

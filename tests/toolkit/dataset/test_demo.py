@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.annotations.yolo import boxes_to_xyxy, find_data_yaml, load_data_yaml, load_labels
+from toolkit.annotations.yolo import boxes_to_xyxy, load_labels
+from toolkit.annotations.yolo_data_yaml import find_data_yaml, load_data_yaml
 from toolkit.annotations.yolo_layout import IMAGE_SUFFIXES, find_split_folders, index_labels, list_files
 from toolkit.core.errors import MissingExtraError, MvtkError
 from toolkit.dataset.demo import main, write_demo

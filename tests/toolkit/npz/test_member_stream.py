@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import dataclasses
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from npz_builders import npy_bytes, same_arrays, savez_compressed, write
 
+from tests.toolkit.npz.npz_builders import npy_bytes, same_arrays, savez_compressed, write
 from toolkit.npz import NpzError, member_stream, read_npz
 from toolkit.npz.zip_records import DEFLATED, central_entry, end_records, local_header, new_member
 
@@ -29,20 +28,28 @@ def test_large_members_are_inflated_piece_by_piece(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize(
-    ("pad", "size_change", "problem"),
+    ("stated_items", "held_items", "pad", "problem"),
     [
-        (b"x", 0, "its compressed data do not end where its records say"),
-        (b"", -1, "holds"),
-        (b"", 1, "holds"),
+        (300, 300, b"x", "its compressed data do not end where its records say"),
+        (300, 301, b"", "its compressed data hold more than its size"),
+        (300, 299, b"", "its compressed data end too early"),
     ],
 )
 def test_deflated_data_end_with_the_member(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool, pad: bytes, size_change: int, problem: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: bool,
+    stated_items: int,
+    held_items: int,
+    pad: bytes,
+    problem: str,
 ) -> None:
     if not whole:
         monkeypatch.setattr(member_stream, "_MAX_WHOLE_BYTES", 0)
-    path = write(tmp_path, deflated_member(npy_bytes(np.arange(300)), pad=pad, size_change=size_change))
-    with pytest.raises(NpzError, match=problem):
+    stated = npy_bytes(np.arange(stated_items))
+    held = stated[: -8 * stated_items] + np.arange(held_items).tobytes()
+    path = write(tmp_path, deflated_member(held, pad=pad, size=len(stated), crc32=zlib.crc32(held[: len(stated)])))
+    with pytest.raises(NpzError, match=f"member 'x': {problem}; the file is damaged"):
         read_npz(path)
 
 
@@ -56,25 +63,24 @@ def test_data_that_hold_their_own_footer(tmp_path: Path, pad: bytes) -> None:
         read_npz(path)
 
 
-def deflated_member(data: bytes, *, pad: bytes = b"", size_change: int = 0) -> bytes:
-    """An NPZ of one deflated member, with bytes after the compressed data, or a size that is not theirs."""
+def deflated_member(data: bytes, *, pad: bytes = b"", size: int | None = None, crc32: int | None = None) -> bytes:
+    """An NPZ of one deflated member, with bytes after the compressed data, or a size or CRC-32 that is not theirs."""
     compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
     compressed = compressor.compress(data) + compressor.flush() + pad
     member = new_member(
         "x",
         method=DEFLATED,
-        crc32=zlib.crc32(data),
+        crc32=zlib.crc32(data) if crc32 is None else crc32,
         compressed_size=len(compressed),
-        size=len(data),
+        size=len(data) if size is None else size,
         header_offset=0,
     )
-    member = dataclasses.replace(member, size=member.size + size_change)
     entry = central_entry(member)
     tail = end_records(count=1, directory_offset=member.end_offset, directory_size=len(entry))
     return local_header(member) + compressed + entry + tail
 
 
 def test_a_bomb_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
-    path = write(tmp_path, deflated_member(npy_bytes(np.arange(3)), size_change=1 << 30))
-    with pytest.raises(NpzError, match=r"member 'x': \d+ deflated bytes cannot hold 1073741976"):
+    path = write(tmp_path, deflated_member(npy_bytes(np.arange(3)), size=1 << 30))
+    with pytest.raises(NpzError, match=r"member 'x': \d+ deflated bytes cannot hold 1073741824"):
         read_npz(path)

@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from npz_builders import npy_bytes, npy_with_header, same_arrays, savez, savez_compressed, write, zip_of
 
+from tests.toolkit.npz.npz_builders import (
+    npy_bytes,
+    npy_with_header,
+    same_arrays,
+    savez,
+    savez_compressed,
+    write,
+    zip_of,
+)
 from toolkit.npz import NpzError, open_npz, read_npz
 from toolkit.npz.npy_header import NpyHeaderError, format_header, read_header
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from npz_builders import WRITERS, Arrays, same_arrays, write
 
+from tests.toolkit.npz.npz_builders import WRITERS, Arrays, same_arrays, write
 from toolkit.npz import NpzError, check_npz, describe_npz, read_npz
 
 STRUCTURED = np.array([(1, 2.5)], [("a", "<i2"), ("b", ">f4")])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from npz_builders import WRITERS, npy_bytes, same_arrays, savez, savez_piped, write, zip_of, zip_piped
 
+from tests.toolkit.npz.npz_builders import WRITERS, npy_bytes, same_arrays, savez, savez_piped, write, zip_of, zip_piped
 from toolkit.npz import NpzError, open_npz, read_npz
 from toolkit.npz.source import ByteSource
 from toolkit.npz.zip_directory import read_members
@@ -25,6 +25,7 @@ from toolkit.npz.zip_records import (
     END_RECORD,
     LOCAL_HEADER,
     STORED,
+    Member,
     central_entry,
     end_records,
     local_header,
@@ -150,16 +151,17 @@ def test_two_members_of_one_name(tmp_path: Path, names: tuple[str, str]) -> None
 
 @pytest.mark.parametrize("name", ["", "a\0b.npy"])
 def test_names_that_are_none(tmp_path: Path, name: str) -> None:
-    data = zip_of({"a" * len(name): npy_bytes(np.arange(3))} if name else {"": npy_bytes(np.arange(3))})
-    data = data.replace(b"a" * len(name), name.encode()) if name else data
+    member = Member(name, STORED, 0, 0, 0, 0, 0, LOCAL_HEADER.size + len(name))
+    directory = central_entry(member)
+    end = end_records(count=1, directory_offset=member.end_offset, directory_size=len(directory))
     with pytest.raises(NpzError, match="is empty or holds a NUL"):
-        open_npz(write(tmp_path, data))
+        open_npz(write(tmp_path, local_header(member) + directory + end))
 
 
 def test_names_in_two_encodings(tmp_path: Path) -> None:
     path = write(tmp_path, zip_of({"é.npy": npy_bytes(np.arange(3))}))
     assert list(read_npz(path)) == ["é"]
-    with pytest.raises(NpzError, match="the member name .* is not UTF-8"):
+    with pytest.raises(NpzError, match=r"the member name .* is not UTF-8"):
         open_npz(write(tmp_path, path.read_bytes().replace("é".encode(), b"\xff\xff")))
     old = zip_of({"ee.npy": npy_bytes(np.arange(3))}).replace(b"ee.npy", b"\x82e.npy")
     assert list(read_npz(write(tmp_path, old))) == ["ée"]
@@ -180,6 +182,10 @@ def test_descriptors(tmp_path: Path, writer: object) -> None:
     for offset in range(start, start + length):
         with pytest.raises(NpzError, match="member 'x': its checksum or sizes differ between its records"):
             read_npz(write(tmp_path, edited(data, offset, "<B", data[offset] ^ 4)))
+    for field_offset in (14, 18, 22):  # CRC-32, compressed size and size of the local header
+        local = edited(data, field_offset, "<L", 77)
+        with pytest.raises(NpzError, match="member 'x': its checksum or sizes differ between its records"):
+            read_npz(write(tmp_path, local))
     inserted = data[:start] + b"\0" + data[start:]
     position = inserted.rindex(b"PK\x05\x06")
     with pytest.raises(NpzError, match=f"its data descriptor cannot have {length + 1} bytes"):
@@ -244,6 +250,17 @@ def test_zip64(tmp_path: Path, array_bytes: int) -> None:
     with zipfile.ZipFile(path) as oracle:
         assert [info.file_size for info in oracle.infolist()] == [array_bytes, 152]
         assert oracle.read("b.npy") == npy_bytes(np.arange(3))
+
+
+@pytest.mark.parametrize("value", [0xFFFF_FFFE, 0xFFFF_FFFF])
+def test_zip64_fields_are_there_where_needed(value: int) -> None:
+    """All ones in 32 bits means "look in the ZIP64 field", so it cannot be a value."""
+    member = Member("x", STORED, 0, 0, compressed_size=value, size=value, header_offset=value, end_offset=2 * value)
+    needed = value == 0xFFFF_FFFF
+    assert len(central_entry(member)) == CENTRAL_ENTRY.size + 1 + (4 + 3 * 8) * needed
+    assert len(local_header(member)) == LOCAL_HEADER.size + 1 + (4 + 2 * 8) * needed
+    assert len(end_records(count=1, directory_offset=value, directory_size=1)) == END_RECORD.size + 76 * needed
+    assert len(end_records(count=1, directory_offset=0, directory_size=value)) == END_RECORD.size + 76 * needed
 
 
 def test_zip64_flips(tmp_path: Path) -> None:

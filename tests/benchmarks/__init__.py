@@ -1,0 +1,1 @@
+"""Speed and memory against the documented algorithms, both sides in one run: ``make bench``."""

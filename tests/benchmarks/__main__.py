@@ -1,0 +1,25 @@
+"""Run the benchmarks named on the command line, or all: ``python -m tests.benchmarks [conversion startup reading]``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks import conversion, reading, startup
+
+BENCHMARKS = {"startup": startup.measure, "reading": reading.measure, "conversion": conversion.measure}
+
+
+def main(names: list[str]) -> int:
+    short = 0
+    for name in names or BENCHMARKS:
+        with tempfile.TemporaryDirectory(prefix="mvtk-bench-") as folder:
+            for figure in BENCHMARKS[name](Path(folder)):
+                print(figure, flush=True)  # noqa: T201 - the benchmark's result
+                short += not figure.holds
+    return 1 if short else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
