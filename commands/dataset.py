@@ -73,7 +73,7 @@ def convert_mask_attention(
     ] = None,
     compression: Annotated[
         Literal["fast", "zlib", "none"],
-        typer.Option(help="fast: libdeflate; zlib: as np.savez_compressed; none: stored."),
+        typer.Option(help="fast: ISA-L or libdeflate; zlib: as np.savez_compressed; none: stored."),
     ] = "fast",
     mask_values: Annotated[
         Literal["auto", "keep"], typer.Option(help="auto: a two-valued mask becomes 0/255; keep: as decoded.")

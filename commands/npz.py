@@ -131,7 +131,7 @@ def pack(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npz", help="The file to write.")],
     compression: Annotated[
         Literal["fast", "zlib", "none"],
-        typer.Option(help="fast: libdeflate; zlib: as np.savez_compressed; none: stored."),
+        typer.Option(help="fast: ISA-L or libdeflate; zlib: as np.savez_compressed; none: stored."),
     ] = "fast",
     mask_values: Annotated[
         Literal["auto", "keep"], typer.Option(help="auto: a two-valued mask becomes 0/255; keep: as decoded.")

@@ -30,6 +30,8 @@ from toolkit.core.report import ItemLog, Report
 from toolkit.core.signals import StopRequest, stop_on_signals
 
 MAX_ERRORS_SHOWN = 20
+_BAR_WIDTH = 60
+"""Columns below which a terminal has no room for a bar and the time left."""
 _PLAIN_INTERVAL_S = 10.0
 """The shortest time between two progress lines where standard error is not a terminal."""
 
@@ -93,7 +95,7 @@ def run_batch(job: Job[Any], output: OutputOptions) -> NoReturn:
 
 def _consume(run: JobRun[Any], stop: StopRequest, errors: Console, output: OutputOptions, log: ItemLog | None) -> None:
     shown_errors = 0
-    with _progress(errors, output, run.report.command) as progress, closing(run.outcomes()) as outcomes:
+    with _progress(errors, output, run) as progress, closing(run.outcomes()) as outcomes:
         for outcome in outcomes:
             if log:
                 log.write(outcome, run.total)
@@ -217,10 +219,10 @@ class _PlainProgress(_ProgressView):
 class _LiveProgress(_ProgressView):
     """A bar on a terminal."""
 
-    def __init__(self, progress: Progress, name: str) -> None:
+    def __init__(self, progress: Progress, name: str, total: int | None) -> None:
         self._progress = progress
         self._name = name
-        self._task = progress.add_task(name, total=None, note="")
+        self._task = progress.add_task(name, total=total, note="")
 
     def advance(self, figures: Figures, total: int | None) -> None:
         note = f"[red]{figures.failed:,} failed[/]" if figures.failed else ""
@@ -231,22 +233,28 @@ class _LiveProgress(_ProgressView):
 
 
 @contextmanager
-def _progress(console: Console, output: OutputOptions, name: str) -> Iterator[_ProgressView]:
+def _progress(console: Console, output: OutputOptions, run: JobRun[Any]) -> Iterator[_ProgressView]:
+    name = run.report.command
     if output.quiet:
         yield _ProgressView()
     elif not console.is_terminal:
         yield _PlainProgress(console, name)
     else:
-        columns = (
+        bar = (BarColumn(bar_width=None),) if console.width >= _BAR_WIDTH else ()
+        time_left = (TimeRemainingColumn(compact=True),) if console.width >= _BAR_WIDTH else ()
+        count, note = MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+        with Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, console=console, transient=True, expand=True) as progress:
-            yield _LiveProgress(progress, name)
+            *bar,
+            count,
+            *time_left,
+            note,
+            console=console,
+            transient=True,
+            expand=True,
+        ) as progress:
+            yield _LiveProgress(progress, name, run.total)
 
 
 def print_json(value: Any) -> None:

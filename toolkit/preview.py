@@ -45,6 +45,7 @@ _CAPTION_PX = 13
 _TITLE_PX = 16
 _MIN_LABEL_PX = 12
 _CHIP_PADDING_PX = 3
+_MAX_CHIP_SHARE = 0.1
 _VISIBLE_COVERAGE = 0.05
 _PIXELATED_FROM = 3.0
 
@@ -137,8 +138,8 @@ def draw_boxes(
 ) -> NDArray[np.uint8]:
     """Draw boxes with their labels on chips.
 
-    Boxes are clipped at the border. Chips stay inside the image and off each other: where many boxes crowd, those
-    that find no room at their box are left out.
+    Boxes are clipped at the border. Chips stay inside the image and off each other, and cover no more than a tenth of
+    it: where many boxes crowd, the largest ones have theirs, and those that find no room at their box are left out.
 
     Args:
         image_hwc: HxWx3 uint8 RGB.
@@ -160,12 +161,14 @@ def draw_boxes(
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=line_px + 2)
         draw.rectangle((left, top, right, bottom), outline=colour, width=line_px)
     taken: list[Rectangle] = []
-    for index, (label, colour) in enumerate(zip(labels, colours, strict=True)):
-        text = _shorten(one_line(label), font, width - 2 * _CHIP_PADDING_PX)
+    room_px = _MAX_CHIP_SHARE * height * width
+    for index in sorted(range(len(boxes)), key=lambda index: -_area_px(boxes[index])):
+        text = _shorten(one_line(labels[index]), font, width - 2 * _CHIP_PADDING_PX)
         chip = _free_chip(index, boxes, text, font, taken, (width, height)) if text else None
-        if chip is not None:
+        if chip is not None and (not taken or _area_px(chip) <= room_px):
             taken.append(chip)
-            _draw_chip(draw, chip, text, colour, font)
+            room_px -= _area_px(chip)
+            _draw_chip(draw, chip, text, colours[index], font)
     return np.array(canvas)
 
 
@@ -306,6 +309,11 @@ def _pixel_box(box_xyxy: NDArray[np.float64], height: int, width: int) -> Rectan
     x1, y1, x2, y2 = np.nan_to_num(box_xyxy).clip(0, (width, height, width, height))
     left, top = min(int(x1), width - 1), min(int(y1), height - 1)
     return left, top, max(left, math.ceil(x2) - 1), max(top, math.ceil(y2) - 1)
+
+
+def _area_px(rectangle: Rectangle) -> int:
+    left, top, right, bottom = rectangle
+    return (right - left) * (bottom - top)
 
 
 def _free_chip(

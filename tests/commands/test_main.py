@@ -114,7 +114,8 @@ def test_a_missing_configuration_file_is_missing_input(run: Run, tmp_path: Path)
     assert (code, text) == (3, f"error: {tmp_path / 'none.yaml'}: cannot read: No such file or directory\n")
 
 
-ENVIRONMENTS = [{**os.environ, "PYTHONUNBUFFERED": value} for value in ("", "1")]
+BUFFERED = {**os.environ, "PYTHONUNBUFFERED": ""}
+UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def mvtk(*arguments: str, environment: dict[str, str] | None = None, stdout: int | IO[str] = subprocess.PIPE) -> Result:
@@ -128,7 +129,10 @@ def mvtk(*arguments: str, environment: dict[str, str] | None = None, stdout: int
     )
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    "environment",
+    [pytest.param(BUFFERED, id="buffered"), pytest.param(UNBUFFERED, id="unbuffered", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"]], ids=" ".join)
 def test_a_reader_that_goes_away_is_no_trouble(environment: dict[str, str], arguments: list[str]) -> None:
     ours, theirs = os.pipe()
@@ -138,7 +142,10 @@ def test_a_reader_that_goes_away_is_no_trouble(environment: dict[str, str], argu
     assert (result.returncode, result.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    "environment",
+    [pytest.param(BUFFERED, id="buffered"), pytest.param(UNBUFFERED, id="unbuffered", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"], ["--version"]], ids=" ".join)
 def test_a_full_disk_behind_standard_output_is_expected_trouble(
     environment: dict[str, str], arguments: list[str]

@@ -108,9 +108,7 @@ def test_preprocess_without_torch_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     assert run(["npz", "preprocess", str(pair), "--output", str(tmp_path / "x.pt")]) == 3
-    assert capsys.readouterr().err == (
-        "error: torch is not installed; install it with: pip install 'mvtk[torch]'\n"
-    )
+    assert capsys.readouterr().err == ("error: torch is not installed; install it with: pip install 'mvtk[torch]'\n")
     assert not (tmp_path / "x.pt").exists()
 
 

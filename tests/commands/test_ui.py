@@ -164,7 +164,7 @@ def sample(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
     )
 
 
-@pytest.mark.parametrize("columns", ["20", "40", "200"])
+@pytest.mark.parametrize("columns", ["20", "40", pytest.param("200", marks=pytest.mark.slow)])
 def test_a_narrow_terminal_keeps_the_numbers(tmp_path: Path, columns: str) -> None:
     names = ",".join(["ok:1"] + [f"skip:{number}" for number in range(1234)])
     result = sample(tmp_path, "--names", names, COLUMNS=columns)

@@ -172,7 +172,9 @@ for outcome in engines.run(Acting(Path({folder!r})), items(["ok:1", "ok:2"]), de
 """
 
 
-@pytest.mark.parametrize("how", ["-c", "stdin", "script"])
+@pytest.mark.parametrize(
+    "how", ["-c", pytest.param("stdin", marks=pytest.mark.slow), pytest.param("script", marks=pytest.mark.slow)]
+)
 def test_callers_need_no_main_guard(tmp_path: Path, how: str) -> None:
     code = CALLER.format(folder=str(tmp_path))
     (tmp_path / "caller.py").write_text(code)

@@ -244,3 +244,13 @@ def test_png_is_written_whole_and_not_over_another(tmp_path: Path) -> None:
         save_png(path, BLACK)
     save_png(path, BLACK, overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_chips_leave_a_crowded_picture_visible() -> None:
+    image_hwc = np.zeros((640, 640, 3), np.uint8)
+    lefts, tops = (grid.ravel() for grid in np.meshgrid(np.arange(0, 640, 64), np.arange(0, 640, 32)))
+    boxes_xyxy = np.stack([lefts, tops, lefts + 6, tops + 6], axis=1)
+    drawn = draw_boxes(image_hwc, boxes_xyxy, ["a long class name"] * len(boxes_xyxy), [0] * len(boxes_xyxy))
+    unlabelled = draw_boxes(image_hwc, boxes_xyxy, [""] * len(boxes_xyxy), [0] * len(boxes_xyxy))
+    chips = (drawn != unlabelled).any(axis=2)
+    assert 0.05 < chips.mean() < 0.11

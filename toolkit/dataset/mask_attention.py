@@ -41,7 +41,7 @@ class MaskAttentionOptions(PairOptions, BatchOptions):
         mask_suffix: what a mask's name adds to its image's stem.
         mask_extension: the masks' file suffix.
         names_yaml: the data YAML with the class names; None: the labels dataset's own.
-        compression: "fast" (libdeflate), "zlib" (as ``np.savez_compressed``) or "none".
+        compression: "fast" (ISA-L or libdeflate), "zlib" (as ``np.savez_compressed``) or "none".
         overwrite: replace what exists.
     """
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from toolkit.annotations.yolo import load_labels
 from toolkit.annotations.yolo_data_yaml import DataYaml, find_data_yaml, load_data_yaml
 from toolkit.annotations.yolo_layout import LABEL_SUFFIXES, find_split_folders, label_folder_of, list_files
-from toolkit.core.batch import BatchOptions, Figures, Job, Outcome, Step
+from toolkit.core.batch import ALL, BatchOptions, Figures, Job, Outcome, Step
 from toolkit.core.driver import run_to_end
 from toolkit.core.errors import InputProblemsError, MvtkError
 from toolkit.dataset.data_yaml import DATA_YAML
@@ -104,10 +104,10 @@ class VerifySample(Step[Sample]):
 
 
 class VerifyDatasetJob(Job[Sample]):
-    """The verification of a whole dataset.
+    """The verification of a whole dataset; the names of its files and a hash a picture are held in memory.
 
     Raises:
-        MvtkError: the folder is missing or holds no split.
+        MvtkError: the folder is missing, holds no split, or no NPZ file.
     """
 
     command: ClassVar[str] = "dataset verify"
@@ -115,6 +115,10 @@ class VerifyDatasetJob(Job[Sample]):
     def __init__(self, options: VerifyOptions) -> None:
         self._options = options
         self._folders = find_split_folders(options.dataset_root, "images", options.splits)
+        self._images = {split: list_files(folder, {".npz"}) for split, folder in self._folders.items()}
+        if not any(self._images.values()):
+            folders = ", ".join(map(str, self._folders.values()))
+            raise MvtkError(f"{options.dataset_root}: there are no NPZ files in {folders}", "convert a dataset first")
         self._yaml_problem: Outcome | None = None
         self._yaml = self._load_yaml()
         self._split_of_content: dict[str, tuple[str, str]] = {}
@@ -125,6 +129,11 @@ class VerifyDatasetJob(Job[Sample]):
     def options(self) -> VerifyOptions:
         """The options."""
         return self._options
+
+    @property
+    def size(self) -> int | None:
+        """The number of samples, where one shard does them all; labels without an image come on top."""
+        return sum(map(len, self._images.values())) if self._options.shard == ALL else None
 
     def plan(self) -> Iterator[Sample | Outcome]:
         """Yield each sample, and an outcome for what has no counterpart and for an unusable data YAML."""
@@ -180,11 +189,10 @@ class VerifyDatasetJob(Job[Sample]):
         """Yield the samples of one split, then its labels without an image."""
         root = self._options.dataset_root
         label_folder = label_folder_of(folder)
-        images = list_files(folder, {".npz"})
         labels = set(list_files(label_folder, LABEL_SUFFIXES)) if label_folder.is_dir() else set()
         image_prefix = folder.relative_to(root).as_posix()
         label_prefix = label_folder.relative_to(root).as_posix()
-        for image in images:
+        for image in self._images[split]:
             label = PurePosixPath(image).with_suffix(".txt").as_posix()
             yield Sample(f"{image_prefix}/{image}", f"{label_prefix}/{label}", split, has_label=label in labels)
             labels.discard(label)

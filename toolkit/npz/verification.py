@@ -54,7 +54,7 @@ class VerifyNpzFile(Step[NpzFile]):
 
 
 class VerifyNpzJob(Job[NpzFile]):
-    """The verification of files and folders.
+    """The verification of files and folders, which are listed first: a path a file is held in memory.
 
     Raises:
         InputProblemsError: every path that does not exist.
@@ -68,14 +68,23 @@ class VerifyNpzJob(Job[NpzFile]):
         missing = [f"{path}: no such file or folder" for path in options.paths if not os.path.lexists(path)]
         if missing:
             raise InputProblemsError("cannot verify", missing)
+        self._files = list(self._list())
 
     @property
     def options(self) -> VerifyNpzOptions:
         """The options."""
         return self._options
 
+    @property
+    def size(self) -> int:
+        """The number of files of this shard."""
+        return len(self._files)
+
     def plan(self) -> Iterator[NpzFile | Outcome]:
         """Yield the given files, and in each folder all ``*.npz`` files in sorted order; each file once."""
+        yield from self._files
+
+    def _list(self) -> Iterator[NpzFile]:
         seen: set[str] = set()
         for path in self._options.paths:
             folder = path if path.is_dir() else path.parent

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 import deflate
 import numpy as np
 import numpy.typing as npt
+from isal import igzip_lib
 
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import atomic_write
@@ -29,8 +30,12 @@ from toolkit.npz.zip_records import (
 Compression = Literal["fast", "zlib", "none"]
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-# Level 2 of libdeflate makes images smaller than zlib's level 6 does, in a tenth of the time.
+# Level 2 of libdeflate makes images as small as zlib's level 6 does, in a fifth of the time. ISA-L takes less than half
+# of that, and on photographs, which hardly shrink, loses next to nothing: a sample of the data decides.
 _FAST_LEVEL: Final = 2
+_ISAL_LEVEL: Final = 2
+_MAX_ISAL_GROWTH: Final = 1.12
+_SAMPLE_BYTES: Final = 16 << 10
 # libdeflate needs input and output whole in memory: larger arrays are deflated piece by piece by zlib.
 _MAX_WHOLE_BYTES: Final = 256 << 20
 _ZLIB_FAST_LEVEL: Final = 1
@@ -45,7 +50,8 @@ def encode_npz(arrays: Mapping[str, npt.ArrayLike], compression: Compression = "
 
     Args:
         arrays: the arrays by key, written in this order. C- and F-ordered arrays keep their order.
-        compression: "fast" is libdeflate at level 2, "zlib" is what ``numpy.savez_compressed`` does, "none" stores.
+        compression: "fast" is ISA-L or libdeflate, whichever suits the data; "zlib" is what ``numpy.savez_compressed``
+            does; "none" stores.
             A member that deflating shrinks by less than 1 % is stored.
 
     Returns:
@@ -140,7 +146,7 @@ def _compressed(header: bytes, data: memoryview, compression: Compression) -> tu
     size = len(header) + len(data)
     deflated: list[Buffer] = []
     if compression == "fast" and size <= _MAX_WHOLE_BYTES:
-        deflated = [deflate.deflate_compress(b"".join((header, data)), _FAST_LEVEL)]
+        deflated = [_deflated_fast(b"".join((header, data)))]
     elif compression != "none":
         level = _ZLIB_LEVEL if compression == "zlib" else _ZLIB_FAST_LEVEL
         compressor = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -148,3 +154,17 @@ def _compressed(header: bytes, data: memoryview, compression: Compression) -> tu
     if deflated and sum(len(piece) for piece in deflated) < _WORTHWHILE * size:
         return DEFLATED, deflated
     return STORED, [header, data]
+
+
+def _deflated_fast(data: bytes) -> Buffer:
+    """Return ``data`` deflated by ISA-L, or by libdeflate where that makes a sample of the data much smaller."""
+    middle = len(data) // 2
+    sample = data[middle : middle + _SAMPLE_BYTES] + data[middle // 2 : middle // 2 + _SAMPLE_BYTES]
+    small = len(deflate.deflate_compress(sample, _FAST_LEVEL))
+    if len(_deflated_isal(sample)) <= small * _MAX_ISAL_GROWTH:
+        return _deflated_isal(data)
+    return deflate.deflate_compress(data, _FAST_LEVEL)
+
+
+def _deflated_isal(data: bytes) -> bytes:
+    return igzip_lib.compress(data, _ISAL_LEVEL, igzip_lib.COMP_DEFLATE)

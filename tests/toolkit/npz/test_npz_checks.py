@@ -118,6 +118,7 @@ def test_a_kind_that_is_asked_for(tmp_path: Path) -> None:
         ("edge_original", np.zeros((3, 3, 1), "u1"), "has shape (3, 3, 1), not (n, n)"),
         ("fg_map_32x32", np.full((32, 32), -1, "f4"), "holds values that are not finite and >= 0"),
         ("bg_map_32x32", np.full((32, 32), np.nan, "f4"), "holds values that are not finite and >= 0"),
+        ("bg_map_32x32", np.full((32, 32), np.inf, "f4"), "holds values that are not finite and >= 0"),
         ("bboxes", np.zeros((2, 5), "f4"), "has shape (2, 5), not (n, 4)"),
         ("bboxes", np.full((2, 4), np.nan, "f4"), "holds values that are not finite"),
         ("image_id", np.array(b"sa_1"), "has dtype |S4, not text"),

@@ -134,7 +134,7 @@ def test_arrays_without_a_meaning(npz: Path, image: NDArray[Any], mask: NDArray[
 
 def test_a_file_without_a_mask(npz: Path) -> None:
     np.savez(npz, image=RGB)
-    with pytest.raises(MvtkError, match="mask"):
+    with pytest.raises(MvtkError, match="holds no image with its mask"):
         preprocess_npz_array(npz)
 
 
