@@ -254,7 +254,7 @@ def _progress(console: Console, output: OutputOptions, run: JobRun[Any]) -> Iter
             transient=True,
             expand=True,
         ) as progress:
-            yield _LiveProgress(progress, name, run.total)
+            yield _LiveProgress(progress, name if bar else name.split()[-1], run.total)
 
 
 def print_json(value: Any) -> None:
