@@ -14,8 +14,8 @@ from commands.main import run
 from commands.options import split_list, validated
 from tests.commands.sample_app import app
 from tests.toolkit.core.sample_jobs import SampleOptions
-from toolkit.core.batch import BatchOptions, Shard
 from toolkit.core.errors import OptionError
+from toolkit.core.options import BatchOptions, Shard
 
 DEFAULTS = ("here", None, 0.5, 0, False, "_seg")
 

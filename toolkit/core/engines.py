@@ -35,6 +35,8 @@ _BOOTSTRAP = (
     "import sys; from multiprocessing.connection import Connection; c = Connection(int(sys.argv[1]));"
     " sys.path[:] = c.recv(); from toolkit.core.worker import main; main(c, int(sys.argv[2]))"
 )
+_KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+"""Let glibc keep the memory of arrays for the next item: getting it anew from the kernel took a tenth of the time."""
 _THREAD_COUNTS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -326,7 +328,7 @@ def _no_worker(error: OSError) -> MvtkError:
 
 
 def _environment(device: str, *, own_machine: bool) -> dict[str, str]:
-    environment = dict(os.environ) | {"OPENCV_LOG_LEVEL": "ERROR"}
+    environment = _KEPT_MEMORY | dict(os.environ) | {"OPENCV_LOG_LEVEL": "ERROR"}
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     return environment if own_machine else environment | dict.fromkeys(_THREAD_COUNTS, "1")

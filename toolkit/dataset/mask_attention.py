@@ -14,22 +14,23 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from toolkit.core.batch import ALL, BatchOptions, Figures, Job, Outcome, Step
+from toolkit.core.batch import Figures, Job, Outcome, Step
 from toolkit.core.driver import run_to_end
-from toolkit.core.errors import MvtkError
-from toolkit.core.files import TargetExistsError, atomic_write, make_folder, read_bytes, sweep_leftovers, write_bytes
+from toolkit.core.files import make_folder, sweep_leftovers
 from toolkit.core.locks import hold_folder
+from toolkit.core.options import ALL, BatchOptions
 from toolkit.dataset.data_yaml import publish_data_yaml, read_class_names
+from toolkit.dataset.pair_conversion import ALREADY_CONVERTED, ConvertPair, output_paths
 from toolkit.dataset.pairing import IMAGE_NOT_FOUND, LABEL_NOT_FOUND, MASK_NOT_FOUND, Pair, PairIndex
-from toolkit.npz import Compression, encode_npz
-from toolkit.npz.packing import PairOptions, load_pair
+from toolkit.images import MAX_PIXELS, ExifPolicy, MaskValues
+from toolkit.npz.packing import PairOptions
+from toolkit.npz.writing import Compression
 
 SPLITS = ("train", "val", "test")
-ALREADY_CONVERTED = "already converted"
 
 
-class MaskAttentionOptions(PairOptions, BatchOptions):
-    """The options of a conversion; how a pair is read is described at :class:`PairOptions`.
+class MaskAttentionOptions(BatchOptions):
+    """The options of a conversion.
 
     Attributes:
         images_dataset_root: YOLO dataset with the images: ``images/<split>`` or ``<split>/images``.
@@ -42,6 +43,12 @@ class MaskAttentionOptions(PairOptions, BatchOptions):
         mask_extension: the masks' file suffix.
         names_yaml: the data YAML with the class names; None: the labels dataset's own.
         compression: "fast" (ISA-L or libdeflate), "zlib" (as ``np.savez_compressed``) or "none".
+        mask_values: this and the next five: how a pair is read, as at :class:`PairOptions`.
+        keep_mode: see there.
+        exif: see there.
+        to_8bit: see there.
+        resize_mask: see there.
+        max_pixels: see there.
         overwrite: replace what exists.
     """
 
@@ -55,6 +62,12 @@ class MaskAttentionOptions(PairOptions, BatchOptions):
     mask_extension: str = ".png"
     names_yaml: Path | None = None
     compression: Compression = "fast"
+    mask_values: MaskValues = "auto"
+    keep_mode: bool = False
+    exif: ExifPolicy = "ignore"
+    to_8bit: bool = False
+    resize_mask: bool = False
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
     overwrite: bool = False
 
     @field_validator("splits")
@@ -77,53 +90,6 @@ class MaskAttentionOptions(PairOptions, BatchOptions):
             if os.path.realpath(getattr(self, name)) == output:
                 raise ValueError(f"output_root is the {name}: inputs are never modified, name another folder")
         return self
-
-
-class ConvertPair(Step[Pair]):
-    """Make one NPZ file and copy its label; both appear whole, or neither does."""
-
-    def __init__(self, options: MaskAttentionOptions) -> None:
-        self._options = options
-
-    def process_one(self, item: Pair) -> Outcome:
-        """Convert one pair; see :class:`MaskAttentionOptions` for what is refused."""
-        options = self._options
-        npz_path, label_path = output_paths(options.output_root, item.stem)
-        label = read_bytes(options.labels_dataset_root / item.label)
-        if not options.overwrite and npz_path.exists():
-            self._copy_label(label, label_path)
-            return Outcome.done(item.source, restored=f"labels/{item.stem}.txt")
-        image_path, mask_path = options.images_dataset_root / item.source, options.mask_folder / item.mask
-        arrays, warnings = load_pair(image_path, mask_path, options)
-        chunks = encode_npz(arrays, options.compression)
-        for folder in {npz_path.parent, label_path.parent}:
-            make_folder(folder)
-        try:
-            with atomic_write(npz_path, overwrite=options.overwrite) as stream, self._label_copied(label, label_path):
-                for chunk in chunks:
-                    stream.write(chunk)
-        except TargetExistsError:
-            if not npz_path.exists():
-                raise
-            return Outcome.skipped(item.source, ALREADY_CONVERTED)
-        height, width = arrays["mask"].shape[:2]
-        return Outcome.done(
-            item.source, warnings=warnings, size=f"{width}x{height}", bytes=sum(len(chunk) for chunk in chunks)
-        )
-
-    @contextmanager
-    def _label_copied(self, label: bytes, label_path: Path) -> Iterator[None]:
-        """Publish the label after the block, which has then written the NPZ file but not yet published it."""
-        yield
-        self._copy_label(label, label_path)
-
-    def _copy_label(self, label: bytes, label_path: Path) -> None:
-        if not self._options.overwrite and label_path.exists():
-            if read_bytes(label_path) != label:
-                raise MvtkError(f"{label_path} exists with other content", "use --overwrite to replace it")
-            return
-        make_folder(label_path.parent)
-        write_bytes(label_path, label, overwrite=self._options.overwrite)
 
 
 class MaskAttentionJob(Job[Pair]):
@@ -170,7 +136,24 @@ class MaskAttentionJob(Job[Pair]):
 
     def step(self) -> Step[Pair]:
         """Return the conversion of one pair."""
-        return ConvertPair(self._options)
+        options = self._options
+        reading = PairOptions(
+            mask_values=options.mask_values,
+            keep_mode=options.keep_mode,
+            exif=options.exif,
+            to_8bit=options.to_8bit,
+            resize_mask=options.resize_mask,
+            max_pixels=options.max_pixels,
+        )
+        return ConvertPair(
+            images_root=options.images_dataset_root,
+            labels_root=options.labels_dataset_root,
+            mask_folder=options.mask_folder,
+            output_root=options.output_root,
+            reading=reading,
+            compression=options.compression,
+            overwrite=options.overwrite,
+        )
 
     def claim(self) -> AbstractContextManager[None]:
         """Hold the output folder and remove what killed runs left there."""
@@ -220,11 +203,6 @@ class MaskAttentionJob(Job[Pair]):
             stack.enter_context(hold_folder(options.output_root, self.command, part=part))
             sweep_leftovers(options.output_root)
             yield
-
-
-def output_paths(output_root: Path, stem: str) -> tuple[Path, Path]:
-    """Return the NPZ file and the label file of the pair ``<split>/<name>``."""
-    return output_root / "images" / f"{stem}.npz", output_root / "labels" / f"{stem}.txt"
 
 
 def create_mask_attention_dataset(

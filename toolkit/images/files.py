@@ -6,7 +6,6 @@ import os
 import stat
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +22,7 @@ than 8 bits out as 8-bit without a word, and runs Ghostscript on EPS."""
 MAX_FILE_BYTES = 4 * 1024**3
 """Larger files are refused unread. No format read here can be larger, other than BigTIFF."""
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_START = b"\xff\xd8"
+JPEG_START = b"\xff\xd8"
 _JPEG_SCAN = b"\xff\xda"
 _JPEG_END = b"\xff\xd9"
 
@@ -117,23 +115,13 @@ def open_image(file: BinaryIO) -> ImageFile.ImageFile:
         return Image.open(file, formats=READABLE_FORMATS)
 
 
-def check_complete(path: Path, content: bytes) -> None:
-    """Check what the decoders do not: that a PNG or JPEG file is whole.
-
-    Pillow stops reading a PNG when the last row is there, and never looks at the CRC of the pixel chunks; it takes
-    a JPEG that lacks its end. Other formats fail in the decoder when they are cut short.
-
-    Args:
-        path: the file's name, for the error.
-        content: all bytes of the file.
+def check_jpeg(path: Path, content: bytes) -> None:
+    """Check that a JPEG file has its end marker, without which Pillow takes it all the same.
 
     Raises:
-        ImageError: a PNG chunk is cut short, its CRC is wrong or the end chunk is missing (PNG specification, 5.3);
-            a JPEG has no end marker.
+        ImageError: it has none.
     """
-    if content.startswith(PNG_SIGNATURE):
-        _check_png_chunks(path, content)
-    elif content.startswith(_JPEG_START) and content.find(_JPEG_END, _jpeg_scan_start(content)) < 0:
+    if content.find(_JPEG_END, _jpeg_scan_start(content)) < 0:
         raise ImageError(f"{path}: the file is truncated (no JPEG end marker)")
 
 
@@ -142,29 +130,10 @@ def _jpeg_scan_start(content: bytes) -> int:
 
     The segments before it are stepped over, as a thumbnail among them has an end marker of its own.
     """
-    position = len(_JPEG_START)
+    position = len(JPEG_START)
     while content[position : position + 2] != _JPEG_SCAN and position < len(content):
         if content[position : position + 2] == b"\xff\xff":  # a fill byte
             position += 1
         else:
             position += 2 + max(int.from_bytes(content[position + 2 : position + 4], "big"), 2)
     return position
-
-
-def _check_png_chunks(path: Path, content: bytes) -> None:
-    view = memoryview(content)
-    position = len(PNG_SIGNATURE)
-    kind = b""
-    while kind != b"IEND":
-        length = int.from_bytes(view[position : position + 4], "big")
-        end = position + 12 + length  # length, type, data and CRC
-        if end > len(content) or position + 12 > len(content):
-            raise ImageError(f"{path}: the file is truncated (a PNG chunk is cut short)")
-        kind = bytes(view[position + 4 : position + 8])
-        if position == len(PNG_SIGNATURE) and kind != b"IHDR":
-            raise ImageError(f"{path}: damaged PNG (it does not begin with its header)")
-        crc = int.from_bytes(view[end - 4 : end], "big")
-        if zlib.crc32(view[position + 4 : end - 4]) != crc:
-            name = kind.decode("ascii", "backslashreplace")
-            raise ImageError(f"{path}: damaged PNG (wrong checksum in its {name} chunk)")
-        position = end

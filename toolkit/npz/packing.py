@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from toolkit.core.errors import MvtkError
 from toolkit.images import MAX_PIXELS, ExifPolicy, MaskValues, load_image, load_mask, resize_mask
 
 
-class PairOptions(BaseModel):
+@dataclass(frozen=True, slots=True)
+class PairOptions:
     """How an image and its mask are read.
 
     Attributes:
@@ -24,14 +25,12 @@ class PairOptions(BaseModel):
         max_pixels: a file with more pixels is refused as a decompression bomb.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     mask_values: MaskValues = "auto"
     keep_mode: bool = False
     exif: ExifPolicy = "ignore"
     to_8bit: bool = False
     resize_mask: bool = False
-    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+    max_pixels: int = MAX_PIXELS
 
 
 def load_pair(

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from toolkit.annotations.yolo_layout import list_files
-from toolkit.core.batch import BatchOptions, Figures, Job, Outcome, Step
+from toolkit.core.batch import Figures, Job, Outcome, Step
 from toolkit.core.errors import InputProblemsError
+from toolkit.core.options import BatchOptions
 from toolkit.npz.checks import NpzKind, check_npz
 from toolkit.npz.reading import DEFAULT_MAX_BYTES
 

@@ -34,7 +34,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 # of that, and on photographs, which hardly shrink, loses next to nothing: a sample of the data decides.
 _FAST_LEVEL: Final = 2
 _ISAL_LEVEL: Final = 2
-_MAX_ISAL_GROWTH: Final = 1.12
+_MAX_ISAL_GROWTH: Final = 1.2
 _SAMPLE_BYTES: Final = 16 << 10
 # libdeflate needs input and output whole in memory: larger arrays are deflated piece by piece by zlib.
 _MAX_WHOLE_BYTES: Final = 256 << 20

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toolkit.core.batch import BatchOptions, Figures, Job, Outcome, Step
+from toolkit.core.batch import Figures, Job, Outcome, Step
 from toolkit.core.errors import MvtkError, StopRunError
 from toolkit.core.files import write_bytes
+from toolkit.core.options import BatchOptions
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.toolkit.core.sample_jobs import SampleJob, SampleOptions
-from toolkit.core.batch import ALL, BatchOptions, Figures, Outcome, Planned, Shard
+from toolkit.core.batch import Figures, Outcome, Planned
 from toolkit.core.errors import OptionError
+from toolkit.core.options import ALL, BatchOptions, Shard
 
 OUTCOMES = st.one_of(
     st.builds(Outcome.done, st.text(), warnings=st.lists(st.sampled_from(["w", "v"])).map(tuple)),

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from tests.toolkit.core.sample_jobs import SampleJob, SampleOptions
-from toolkit.core.batch import Figures, Outcome, Shard
+from toolkit.core.batch import Figures, Outcome
 from toolkit.core.driver import JobRun, run_to_end
 from toolkit.core.errors import BugError, MvtkError, StopRunError
+from toolkit.core.options import Shard
 from toolkit.core.signals import StopRequest
 
 
