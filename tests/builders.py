@@ -107,9 +107,9 @@ def write_bomb(path: Path, width: int = 30_000, height: int = 30_000) -> Path:
 
 
 def write_text_bomb(path: Path) -> Path:
-    """Write a 1x1 PNG with a compressed text chunk that unpacks to 64 MiB."""
+    """Write a 1x1 PNG of grey and alpha with a compressed text chunk that unpacks to 64 MiB."""
     text = b"Comment\0\0" + zlib.compress(bytes(64 * 1024 * 1024), 9)
-    path.write_bytes(png_bytes(1, 1, 8, 0, b"\0\x80", png_chunk(b"zTXt", text)))
+    path.write_bytes(png_bytes(1, 1, 8, 4, b"\0\x80\xff", png_chunk(b"zTXt", text)))
     return path
 
 

@@ -23,7 +23,7 @@ from toolkit.images.files import (
     open_regular_file,
     silent_decoder,
 )
-from toolkit.images.png import PNG_SIGNATURE, check_png, with_stored_pixels
+from toolkit.images.png import PNG_SIGNATURE, check_png, decode_plain_png
 
 MAX_PIXELS = 178_956_970
 """Width times height above which a file counts as a decompression bomb: Pillow's own error limit. A higher limit has
@@ -144,8 +144,15 @@ def decode(
     path = Path(path)
     with open_regular_file(path) as file, decoder_errors(path):
         content = file.read()
+    if content.startswith(PNG_SIGNATURE):
+        check_png(path, content)
+        plain = decode_plain_png(path, content, max_pixels)
+        if plain is not None:
+            return Decoded(plain)
+    elif content.startswith(JPEG_START):
+        check_jpeg(path, content)
     with decoder_errors(path):
-        image = open_image(io.BytesIO(_decodable(path, content, max_pixels)))
+        image = open_image(io.BytesIO(content))
         _check_size(path, image, max_pixels)
         warnings = [FIRST_FRAME_ONLY] if getattr(image, "is_animated", False) else []
         orientation, is_upright = _load(image)
@@ -159,16 +166,6 @@ def decode(
     if exif == "apply":
         samples = _turn(samples, orientation)
     return Decoded(np.ascontiguousarray(samples), tuple(warnings))
-
-
-def _decodable(path: Path, content: bytes, max_pixels: int) -> bytes:
-    """Check what Pillow does not, that a PNG or JPEG file is whole; return what it decodes fastest."""
-    if content.startswith(PNG_SIGNATURE):
-        check_png(path, content)
-        return with_stored_pixels(path, content, max_pixels)
-    if content.startswith(JPEG_START):
-        check_jpeg(path, content)
-    return content
 
 
 def _check_size(path: Path, image: ImageFile.ImageFile, max_pixels: int) -> None:
