@@ -20,6 +20,7 @@ from commands.options import (
     ShardOption,
     VerboseOption,
     WorkersOption,
+    early_workers,
     split_list,
     validated,
 )
@@ -109,34 +110,35 @@ def convert_mask_attention(
     Writes images/<split>/<stem>.npz (image HxWx3 uint8, mask HxW uint8), the label files as they are, and data.yaml.
     Run again, it goes on where it stopped.
     """
-    from commands.ui import run_batch
-    from toolkit.dataset.mask_attention import MaskAttentionJob, MaskAttentionOptions
+    with early_workers(workers, "toolkit.dataset.pair_conversion", dry_run=dry_run) as crew:
+        from commands.ui import run_batch
+        from toolkit.dataset.mask_attention import MaskAttentionJob, MaskAttentionOptions
 
-    options = validated(
-        MaskAttentionOptions,
-        images_dataset_root=images_dataset_root,
-        labels_dataset_root=labels_dataset_root,
-        mask_folder=mask_folder,
-        mapping_json=mapping_json,
-        output_root=output_root,
-        splits=split_list(splits),
-        mask_suffix=mask_suffix,
-        mask_extension=mask_extension,
-        names_yaml=names_yaml,
-        compression=compression,
-        mask_values=mask_values,
-        keep_mode=keep_mode,
-        exif=exif,
-        to_8bit=to_8bit,
-        resize_mask=resize_mask,
-        max_pixels=max_pixels,
-        overwrite=overwrite,
-        workers=workers,
-        max_files=max_files,
-        shard=shard,
-        dry_run=dry_run,
-    )
-    run_batch(MaskAttentionJob(options), OutputOptions(report, log, json, quiet, verbose))
+        options = validated(
+            MaskAttentionOptions,
+            images_dataset_root=images_dataset_root,
+            labels_dataset_root=labels_dataset_root,
+            mask_folder=mask_folder,
+            mapping_json=mapping_json,
+            output_root=output_root,
+            splits=split_list(splits),
+            mask_suffix=mask_suffix,
+            mask_extension=mask_extension,
+            names_yaml=names_yaml,
+            compression=compression,
+            mask_values=mask_values,
+            keep_mode=keep_mode,
+            exif=exif,
+            to_8bit=to_8bit,
+            resize_mask=resize_mask,
+            max_pixels=max_pixels,
+            overwrite=overwrite,
+            workers=workers,
+            max_files=max_files,
+            shard=shard,
+            dry_run=dry_run,
+        )
+        run_batch(MaskAttentionJob(options), OutputOptions(report, log, json, quiet, verbose), crew)
 
 
 @app.command(epilog="Example: mvtk dataset verify demo-output/mask_attention_yolo --report verify.json")

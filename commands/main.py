@@ -89,6 +89,7 @@ def main() -> NoReturn:
 
 def _explain(error: Exception) -> int:
     """Print what is wrong in one line and return the exit code."""
+    from commands.bug_reports import save_traceback
     from commands.exit_codes import BUG, exit_code_of
     from commands.ui import error_console, say
     from toolkit.core.errors import BugError, InputProblemsError, MvtkError
@@ -112,24 +113,8 @@ def _explain(error: Exception) -> int:
         say(console, f"error: {error}", "red")
         return exit_code_of(error)
     text = str(error) if isinstance(error, BugError) else f"{type(error).__name__}: {error}"
-    say(console, f"bug: {text}; {_save_traceback(error)}", "red")
+    say(console, f"bug: {text}; {save_traceback(_traceback_of(error))}", "red")
     return BUG
-
-
-def _save_traceback(error: Exception) -> str:
-    """Write the traceback to a file of its own; return where it is and what to do with it."""
-    import tempfile
-
-    text = f"mvtk {' '.join(map(repr, sys.argv[1:]))}\n{_traceback_of(error)}"
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="mvtk-bug-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
-        ) as file:
-            file.write(text)
-    except OSError:
-        sys.stderr.write(text)
-        return "please report it with the traceback above"
-    return f"the traceback is in {file.name}; please report it with that file"
 
 
 def _traceback_of(error: Exception) -> str:

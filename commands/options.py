@@ -6,6 +6,7 @@ This module is imported for every ``--help``: it imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -14,6 +15,8 @@ import typer
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from toolkit.core.spawning import Crew
 
     ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -117,6 +120,14 @@ class OutputOptions:
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+
+
+def early_workers(workers: int | None, preload: str, *, dry_run: bool) -> AbstractContextManager[Crew]:
+    """Start a batch command's first workers while it still imports; they end with the block unless a run takes them."""
+    from toolkit.core.cpus import available_cpus
+    from toolkit.core.spawning import early_crew
+
+    return early_crew(0 if dry_run else available_cpus() if workers is None else workers, preload)
 
 
 def split_list(values: Iterable[str]) -> tuple[str, ...]:

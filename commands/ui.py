@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from commands.bug_reports import save_traceback
 from commands.exit_codes import BUG, DONE, ITEMS_FAILED, SIGNAL_BASE, exit_code_of
 from commands.options import OutputOptions
 from toolkit.core.batch import Figures, Job, Outcome
@@ -28,6 +29,7 @@ from toolkit.core.errors import one_line
 from toolkit.core.files import require_writable
 from toolkit.core.report import ItemLog, Report
 from toolkit.core.signals import StopRequest, stop_on_signals
+from toolkit.core.spawning import Crew
 
 MAX_ERRORS_SHOWN = 20
 _BAR_WIDTH = 60
@@ -64,7 +66,7 @@ def say(console: Console, text: str, style: str = "") -> None:
     console.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def run_batch(job: Job[Any], output: OutputOptions) -> NoReturn:
+def run_batch(job: Job[Any], output: OutputOptions, crew: Crew | None = None) -> NoReturn:
     """Run ``job``, show it, write its log and report, and exit with the code that the contract gives its result.
 
     Raises:
@@ -76,11 +78,12 @@ def run_batch(job: Job[Any], output: OutputOptions) -> NoReturn:
     errors = error_console()
     if output.report:
         require_writable(output.report)
+    traceback = ""
     with stop_on_signals() as stop:
-        run = JobRun(job, stop)
+        run = JobRun(job, stop, crew)
         try:
             with ItemLog(output.log) if output.log else nullcontext() as log:
-                _consume(run, stop, errors, output, log)
+                traceback = _consume(run, stop, errors, output, log)
         except KeyboardInterrupt:
             run.report.interrupted = True
         except Exception as error:
@@ -89,14 +92,16 @@ def run_batch(job: Job[Any], output: OutputOptions) -> NoReturn:
             raise
         run.report.exit_code = _exit_code(run.report, stop)
     _save(run.report, output)
-    _show(run.report, errors, output)
+    _show(run.report, errors, output, traceback)
     raise typer.Exit(run.report.exit_code)
 
 
-def _consume(run: JobRun[Any], stop: StopRequest, errors: Console, output: OutputOptions, log: ItemLog | None) -> None:
-    shown_errors = 0
+def _consume(run: JobRun[Any], stop: StopRequest, errors: Console, output: OutputOptions, log: ItemLog | None) -> str:
+    """Run the job and show it; return the traceback of the first unexpected exception, if there was one."""
+    shown_errors, traceback = 0, ""
     with _progress(errors, output, run) as progress, closing(run.outcomes()) as outcomes:
         for outcome in outcomes:
+            traceback = traceback or outcome.traceback
             if log:
                 log.write(outcome, run.total)
             if output.verbose:
@@ -109,6 +114,7 @@ def _consume(run: JobRun[Any], stop: StopRequest, errors: Console, output: Outpu
             progress.advance(run.report.figures, run.total)
             if stop.requested:
                 progress.stopping()
+    return traceback
 
 
 def _line(outcome: Outcome) -> str:
@@ -130,14 +136,14 @@ def _save(report: Report, output: OutputOptions) -> None:
         report.save(output.report)
 
 
-def _show(report: Report, errors: Console, output: OutputOptions) -> None:
+def _show(report: Report, errors: Console, output: OutputOptions, traceback: str) -> None:
     for warning, count in report.figures.warnings.items():
         say(errors, f"warning: {warning} ({_items(count)})", "yellow")
     if report.interrupted:
         say(errors, "interrupted: run the command again to go on where it stopped", "yellow")
     if report.figures.bugs:
-        where = f"{output.log} has the tracebacks" if output.log else "run again with --log FILE for the tracebacks"
-        say(errors, f"bug: {_items(report.figures.bugs)} failed unexpectedly; {where}; please report them", "red")
+        where = f"{output.log} has the tracebacks; please report them" if output.log else save_traceback(traceback)
+        say(errors, f"bug: {_items(report.figures.bugs)} failed unexpectedly; {where}", "red")
     if output.json:
         _write_output(report.as_json())
     elif not output.quiet:

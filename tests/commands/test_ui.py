@@ -82,11 +82,18 @@ def test_json_is_the_report_on_standard_output(run: Run, tmp_path: Path) -> None
 def test_quiet_leaves_the_errors(run: Run) -> None:
     code, output, errors = run("ok:1,fail:1,bug:1", "--quiet")
     assert (code, output) == (4, "")
-    assert errors.splitlines() == [
+    *items, bug = errors.splitlines()
+    assert items == [
         "error: fail:1: fail:1: not good; mend it",
         r"error: bug:1: unexpected ValueError: bad \x1b value in",
-        "bug: 1 item failed unexpectedly; run again with --log FILE for the tracebacks; please report them",
     ]
+    match = re.fullmatch(
+        r"bug: 1 item failed unexpectedly; the traceback is in (\S+); please report it with that file", bug
+    )
+    assert match
+    saved = Path(match[1])
+    assert "ValueError" in saved.read_text()
+    saved.unlink()
 
 
 def test_verbose_is_one_line_an_item(run: Run) -> None:

@@ -11,6 +11,7 @@ from toolkit.core.batch import ItemT, Job, Outcome, Planned
 from toolkit.core.errors import BugError
 from toolkit.core.report import Report
 from toolkit.core.signals import StopRequest
+from toolkit.core.spawning import Crew
 
 
 class JobRun(Generic[ItemT]):
@@ -20,8 +21,9 @@ class JobRun(Generic[ItemT]):
         report: what the run did so far; complete when the outcomes have ended, however they ended.
     """
 
-    def __init__(self, job: Job[ItemT], stop: StopRequest | None = None) -> None:
+    def __init__(self, job: Job[ItemT], stop: StopRequest | None = None, crew: Crew | None = None) -> None:
         self._job = job
+        self._crew = crew
         self._stop = stop or StopRequest()
         self._plan = Planned(job)
         self.report = Report(job.command, job.options.model_dump(mode="json"))
@@ -53,9 +55,12 @@ class JobRun(Generic[ItemT]):
 
     def _work(self) -> Generator[Outcome]:
         # Closed explicitly: a traceback that holds this frame must not keep workers writing after the claim has ended.
-        with closing(engines.run(self._job.step(), self._plan, devices=self._job.devices, stop=self._stop)) as outcomes:
+        job = self._job
+        with closing(
+            engines.run(job.step(), self._plan, devices=job.devices, stop=self._stop, crew=self._crew)
+        ) as outcomes:
             for outcome in outcomes:
-                watched = self._job.watch(outcome)
+                watched = job.watch(outcome)
                 self.report.add(watched)
                 yield watched
 

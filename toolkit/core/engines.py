@@ -8,43 +8,26 @@ At-least-once execution, a deterministic target and an atomic publish make the e
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Connection, wait
 from typing import Any, Generic
 
 from toolkit.core.batch import ItemT, Outcome, Step
 from toolkit.core.errors import BugError, MvtkError
 from toolkit.core.signals import StopRequest
+from toolkit.core.spawning import Crew, WorkerProcess
 from toolkit.core.worker import Ready, Start, Stopped, process, set_up
 
 MAX_BUGS_IN_A_ROW = 20
 _QUEUED_ITEMS = 2
 """Items a worker holds: the one under way and the next, so that it never waits for the driver."""
+MAX_DEATHS_IN_A_ROW = 20
 _MAX_DEATHS_IN_SETUP = 3
 _POLL_S = 0.2
 """How soon the loop notices a signal while every worker is busy."""
-_CLOSE_TIMEOUT_S = 2.0
-
-_BOOTSTRAP = (
-    "import sys; from multiprocessing.connection import Connection; c = Connection(int(sys.argv[1]));"
-    " sys.path[:] = c.recv(); from toolkit.core.worker import main; main(c, int(sys.argv[2]))"
-)
-_KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-"""Let glibc keep the memory of arrays for the next item: getting it anew from the kernel took a tenth of the time."""
-_THREAD_COUNTS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "OPENCV_FOR_THREADS_NUM",
-)
 
 
 def run(
@@ -53,6 +36,7 @@ def run(
     *,
     devices: Sequence[str] = (),
     stop: StopRequest | None = None,
+    crew: Crew | None = None,
 ) -> Generator[Outcome]:
     """Do every item of ``entries`` with ``step`` and yield each outcome as it comes.
 
@@ -65,15 +49,17 @@ def run(
         entries: the plan; read only as fast as workers take items.
         devices: one worker for each, bound to it; empty: the work is done in this process.
         stop: a request to end, which signal handlers may set.
+        crew: workers that were started early.
 
     Raises:
-        MvtkError: ``entries`` raised it, the step cannot be set up, or nothing further can succeed (a full disk).
+        MvtkError: ``entries`` raised it, the step cannot be set up, or nothing further can succeed (a full disk, 20
+            workers in a row that died).
         BugError: an unexpected exception in the set-up, or in 20 items in a row.
     """
     stop = stop or StopRequest()
     bugs_in_a_row = 0
     with closing(
-        _WorkerPool(step, devices, stop).outcomes(entries) if devices else _inline(step, entries, stop)
+        _WorkerPool(step, devices, stop, crew or Crew()).outcomes(entries) if devices else _inline(step, entries, stop)
     ) as outcomes:
         for outcome in outcomes:
             yield outcome
@@ -104,40 +90,19 @@ def _inline(step: Step[ItemT], entries: Iterable[ItemT | Outcome], stop: StopReq
 
 
 class _Worker(Generic[ItemT]):
-    """One worker process and the items it holds."""
+    """A worker process and the items it holds."""
 
-    def __init__(self, step: Step[ItemT], device: str, *, own_machine: bool) -> None:
-        try:
-            ours, theirs = Pipe()
-        except OSError as error:
-            raise _no_worker(error) from error
-        self.device = device
-        self.connection: Connection = ours
+    def __init__(self, process: WorkerProcess, step: Step[ItemT]) -> None:
+        self.process = process
+        self.device = process.device
+        self.connection: Connection = process.connection
         self.pending: deque[ItemT] = deque()
         self.ready = False
-        # Signals stay blocked until the worker ignores them: a Ctrl-C while it starts must not kill it.
-        masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOTSTRAP, str(theirs.fileno()), str(os.getpid())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # standard output belongs to the command's data
-                env=_environment(device, own_machine=own_machine),
-            )
-        except OSError as error:
-            ours.close()
-            raise _no_worker(error) from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-            theirs.close()
         try:
             with suppress(BrokenPipeError, ConnectionResetError):
-                ours.send([path or os.getcwd() for path in sys.path])  # noqa: PTH109 - sys.path holds strings
-                ours.send(Start(step, device))
+                self.connection.send(Start(step, self.device))
         except BaseException:
-            self.hang_up()
-            self.reap(at_once=True)
+            process.end(at_once=True)
             raise
 
     def submit(self, item: ItemT) -> None:
@@ -148,32 +113,20 @@ class _Worker(Generic[ItemT]):
 
     def death(self) -> str:
         """Return how the process ended, in words; one that hung up without ending is ended."""
-        self.reap(at_once=False)
-        code = self.process.returncode
+        code = self.process.end(at_once=False)
         if code == -signal.SIGKILL:
             return "was killed (SIGKILL; often the system's answer to too little memory)"
         if code < 0:
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with status {code}"
 
-    def hang_up(self) -> None:
-        self.connection.close()
-
-    def reap(self, *, at_once: bool) -> None:
-        if at_once:
-            self.process.kill()
-        try:
-            self.process.wait(_CLOSE_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
 
 class _WorkerPool(Generic[ItemT]):
     """The local workers of one run."""
 
-    def __init__(self, step: Step[ItemT], devices: Sequence[str], stop: StopRequest) -> None:
+    def __init__(self, step: Step[ItemT], devices: Sequence[str], stop: StopRequest, crew: Crew) -> None:
         self._step = step
+        self._crew = crew
         self._free_devices = deque(devices)
         self._own_machine = len(devices) == 1
         self._stop = stop
@@ -182,6 +135,7 @@ class _WorkerPool(Generic[ItemT]):
         self._suspects: deque[ItemT] = deque()
         self._retrying = False
         self._deaths_in_setup = 0
+        self._deaths_in_a_row = 0
         self._error: MvtkError | BugError | None = None
 
     def outcomes(self, entries: Iterable[ItemT | Outcome]) -> Generator[Outcome]:
@@ -242,7 +196,7 @@ class _WorkerPool(Generic[ItemT]):
             return worker
         if self._free_devices:
             device = self._free_devices.popleft()
-            worker = _Worker(self._step, device, own_machine=self._own_machine)
+            worker = _Worker(self._crew.take(device, own_machine=self._own_machine), self._step)
             self._workers.append(worker)
             return worker
         return worker if worker is not None and len(worker.pending) < _QUEUED_ITEMS else None
@@ -284,18 +238,18 @@ class _WorkerPool(Generic[ItemT]):
                 return
             message = message.outcome
         worker.pending.popleft()
+        self._deaths_in_a_row = 0
         yield message
 
     def _bury_silent(self) -> Iterator[Outcome]:
         """Bury workers that ended while a process they left behind holds their end of the pipe open."""
-        for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
+        for worker in [worker for worker in self._workers if worker.process.process.poll() is not None]:
             yield from self._bury(worker)
 
     def _bury(self, worker: _Worker[ItemT]) -> Iterator[Outcome]:
         """Replace a dead worker: its queued items go back; the one under way is retried once."""
         self._workers.remove(worker)
         self._free_devices.append(worker.device)
-        worker.hang_up()
         death = worker.death()
         if self._error:
             return
@@ -311,6 +265,12 @@ class _WorkerPool(Generic[ItemT]):
         if worker.pending:
             item = worker.pending.popleft()
             self._returned.extendleft(reversed(worker.pending))
+            self._deaths_in_a_row += 1
+            if self._deaths_in_a_row == MAX_DEATHS_IN_A_ROW:
+                self._error = MvtkError(
+                    f"{MAX_DEATHS_IN_A_ROW} workers in a row died; the last one {death}",
+                    "run with --workers 0 to see what happens",
+                )
             if self._retrying:
                 yield Outcome.failed(item.source, f"the worker {death} while doing it, twice", kind="worker died")
             else:
@@ -318,17 +278,6 @@ class _WorkerPool(Generic[ItemT]):
 
     def _close(self, *, at_once: bool) -> None:
         for worker in self._workers:
-            worker.hang_up()
+            worker.connection.close()
         for worker in self._workers:
-            worker.reap(at_once=at_once)
-
-
-def _no_worker(error: OSError) -> MvtkError:
-    return MvtkError(f"cannot start a worker process: {error.strerror}", "run with fewer --workers")
-
-
-def _environment(device: str, *, own_machine: bool) -> dict[str, str]:
-    environment = _KEPT_MEMORY | dict(os.environ) | {"OPENCV_LOG_LEVEL": "ERROR"}
-    if device == "cpu":
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    return environment if own_machine else environment | dict.fromkeys(_THREAD_COUNTS, "1")
+            worker.process.end(at_once=at_once)

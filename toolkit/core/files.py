@@ -220,11 +220,17 @@ def _is_left_over(entry: os.DirEntry[str]) -> bool:
 
 @functools.cache
 def _machine() -> str:
-    """Identify the set of processes among which a process id is unique: the host and its pid namespace."""
-    namespace = "0"
+    """Identify the set of processes among which a process id is unique: the machine and its pid namespace.
+
+    Machines that share a folder may share a host name too: the installation's own id tells them apart.
+    """
+    installation, namespace = "", ""
+    with suppress(OSError):
+        installation = Path("/etc/machine-id").read_text().strip()
     with suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid")
-    return hashlib.blake2b(f"{socket.gethostname()}\0{namespace}".encode(), digest_size=4).hexdigest()
+    identity = f"{socket.gethostname()}\0{installation}\0{namespace}"
+    return hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
 
 
 def _runs(pid: int, started: int) -> bool:

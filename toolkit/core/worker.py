@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import importlib
 import os
 import signal
 import sys
@@ -95,7 +96,15 @@ def main(connection: Connection, parent: int) -> None:
     # What this process starts must not keep the pipe open: its end tells the driver that this process has ended.
     fcntl.fcntl(connection.fileno(), fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     with suppress(*_HANG_UP):
+        _preload(connection.recv())
         _serve(connection)
+
+
+def _preload(module: str) -> None:
+    """Import a module that the work will need; if it cannot be imported, the work will say so."""
+    if module:
+        with suppress(Exception):
+            importlib.import_module(module)
 
 
 def _serve(connection: Connection) -> None:

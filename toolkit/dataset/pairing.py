@@ -7,6 +7,7 @@ output's stem and the mask's name; the label is looked up under the label image'
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -216,6 +217,10 @@ def _entry_problems(key: str, value: object) -> list[str]:
 
 def _path_fault(name: str) -> str:
     path = PurePosixPath(name)
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return "is not a file name"
     if not path.name or "\0" in name:
         return "is not a file name"
     if path.is_absolute() or ".." in path.parts:

@@ -20,7 +20,7 @@ from tests.toolkit.core.sample_jobs import (
     Unloadable,
     items,
 )
-from toolkit.core import engines
+from toolkit.core import engines, spawning
 from toolkit.core.batch import Outcome, Step
 from toolkit.core.errors import BugError, MvtkError, StopRunError
 from toolkit.core.signals import StopRequest
@@ -122,7 +122,7 @@ def test_set_up_errors_end_the_run(workers: int) -> None:
 
 
 def test_a_worker_that_cannot_end_by_itself_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_CLOSE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(spawning, "_CLOSE_TIMEOUT_S", 0.1)
     with pytest.raises(MvtkError, match="weights"):
         list(engines.run(BadSetUp("hang"), items("abc"), devices=CPU))
 
@@ -194,12 +194,12 @@ def test_a_plan_that_breaks_ends_the_run(tmp_path: Path, workers: int, error: Ex
 def test_closing_early_kills_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int) -> None:
     ended: list[bool] = []
 
-    def reap(worker: engines._Worker[Named], *, at_once: bool) -> None:
+    def end(worker: spawning.WorkerProcess, *, at_once: bool) -> int:
         ended.append(at_once)
-        really_reap(worker, at_once=at_once)
+        return really_end(worker, at_once=at_once)
 
-    really_reap = engines._Worker.reap
-    monkeypatch.setattr(engines._Worker, "reap", reap)
+    really_end = spawning.WorkerProcess.end
+    monkeypatch.setattr(spawning.WorkerProcess, "end", end)
     entries = items(["ok:1", "forever:1", "forever:2", *["ok:2"] * later])
     outcomes = engines.run(Acting(tmp_path), entries, devices=CPU * 2)
     next(outcomes)
@@ -264,7 +264,7 @@ def test_a_worker_that_cannot_be_started_is_an_expected_error(monkeypatch: pytes
 
     for name in ("subprocess.Popen", "Pipe"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"toolkit.core.engines.{name}", refuse)
+            patch.setattr(f"toolkit.core.spawning.{name}", refuse)
             with pytest.raises(MvtkError, match="cannot start a worker process: Resource"):
                 list(engines.run(Idle(), items("a"), devices=CPU))
 
@@ -283,3 +283,25 @@ def test_memory_stays_flat_over_many_skipped_entries() -> None:
 
     measure(10)
     assert measure(20_000) < 2 * measure(100) + 10_000
+
+
+def test_twenty_deaths_in_a_row_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "MAX_DEATHS_IN_A_ROW", 3)
+    deadly = items(f"kill:{index}" for index in range(50))
+    with pytest.raises(MvtkError, match="3 workers in a row died; the last one was killed"):
+        list(engines.run(Acting(tmp_path), deadly, devices=CPU))
+
+
+def test_an_early_crew_does_the_work_and_what_is_not_needed_ends(tmp_path: Path) -> None:
+    with spawning.early_crew(2, "toolkit.npz.reading") as crew:
+        first, second = list(crew._waiting)
+        outcomes = list(engines.run(Acting(tmp_path), items(["ok:1"]), devices=CPU * 2, crew=crew))
+        assert [outcome.status for outcome in outcomes] == ["done"]
+        assert first.process.returncode == 0
+        assert second.process.poll() is None
+    assert second.process.returncode is not None
+
+
+def test_a_preload_that_fails_is_left_to_the_work(tmp_path: Path) -> None:
+    with spawning.early_crew(1, "no.such.module") as crew:
+        assert len(list(engines.run(Acting(tmp_path), items(["ok:1"]), devices=CPU, crew=crew))) == 1

@@ -152,6 +152,7 @@ def test_all_problems_of_the_inputs_come_at_once(tmp_path: Path) -> None:
         ('{"a.png": "a.png", "a.png": "b.png"}', "the label image 'a.png' is given twice"),
         ('{"a.png": "sub/../../b.png"}', "'sub/../../b.png' leaves the dataset"),
         ('{"a.png": "b\\u0000.png"}', "is not a file name"),
+        ('{"a.png": "\\ud800.png"}', "is not a file name"),
         ("\udcff", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
     ],
