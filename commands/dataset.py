@@ -110,7 +110,7 @@ def convert_mask_attention(
     Writes images/<split>/<stem>.npz (image HxWx3 uint8, mask HxW uint8), the label files as they are, and data.yaml.
     Run again, it goes on where it stopped.
     """
-    with early_workers(workers, "toolkit.dataset.pair_conversion", dry_run=dry_run) as crew:
+    with early_workers(workers, "toolkit.npz.packing", dry_run=dry_run) as crew:
         from commands.ui import run_batch
         from toolkit.dataset.mask_attention import MaskAttentionJob, MaskAttentionOptions
 

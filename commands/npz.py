@@ -149,8 +149,7 @@ def pack(
 ) -> None:
     """Pack an image file and a mask file into one NPZ file, by the rules of dataset convert-mask-attention."""
     from commands.ui import error_console, say
-    from toolkit.npz import save_npz
-    from toolkit.npz.packing import PairOptions, load_pair
+    from toolkit.npz import PairOptions, load_pair, save_npz
 
     options = PairOptions(
         mask_values=mask_values, keep_mode=keep_mode, exif=exif, to_8bit=to_8bit, resize_mask=resize_mask

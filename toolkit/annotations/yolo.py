@@ -14,12 +14,13 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit.core.files import read_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 COORDINATE_TOLERANCE = 0.01
 """How far beyond the image a coordinate or a box's edge may be, as a fraction of the side: Ultralytics accepts 1 %.
@@ -143,6 +144,8 @@ def boxes_to_xyxy(boxes: Sequence[YoloBox], width_px: int, height_px: int) -> ND
 
     Pixel edges are whole numbers: a box around the whole image is (0, 0, width_px, height_px).
     """
+    import numpy as np  # needed here alone, and slow to import for who only reads labels
+
     centers_and_sizes = np.array([box[1:] for box in boxes], dtype=np.float64).reshape(-1, 4)
     centers, half_sizes = centers_and_sizes[:, :2], centers_and_sizes[:, 2:] / 2
     corners = np.concatenate((centers - half_sizes, centers + half_sizes), axis=1)

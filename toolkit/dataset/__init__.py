@@ -1,10 +1,8 @@
-"""Training datasets: image and mask pairs in NPZ files for mask-guided YOLO.
+"""Training datasets: image and mask pairs in NPZ files for mask-guided YOLO."""
 
-The names are loaded when they are first used: a worker that converts does not wait for what verifies.
-"""
-
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from toolkit.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from toolkit.dataset.mask_attention import create_mask_attention_dataset
@@ -12,10 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["create_mask_attention_dataset", "verify_npz_dataset"]
 
-_MODULES = {"create_mask_attention_dataset": "mask_attention", "verify_npz_dataset": "verification"}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {"mask_attention": ("create_mask_attention_dataset",), "verification": ("verify_npz_dataset",)},
+)

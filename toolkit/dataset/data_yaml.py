@@ -12,7 +12,6 @@ from toolkit.annotations.yolo_data_yaml import MAX_CLASSES, find_data_yaml, form
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import read_bytes, write_bytes
 from toolkit.dataset.pairing import Pair
-from toolkit.npz import open_npz
 
 DATA_YAML = "data.yaml"
 KEPT = "data.yaml exists with other content and was kept; --overwrite replaces it"
@@ -105,6 +104,8 @@ def _numbered_names(labels_root: Path, pairs: Sequence[Pair]) -> dict[int, str]:
 
 def _channels(output_root: Path, pairs: Sequence[Pair]) -> int:
     """Return the channels of image and mask together, as the dataset's first file has them; 4 unless modes are kept."""
+    from toolkit.npz import open_npz
+
     for pair in pairs:
         with suppress(MvtkError), open_npz(output_root / "images" / f"{pair.stem}.npz") as npz:
             header = npz.header("image")

@@ -22,9 +22,8 @@ from toolkit.core.options import ALL, BatchOptions
 from toolkit.dataset.data_yaml import publish_data_yaml, read_class_names
 from toolkit.dataset.pair_conversion import ALREADY_CONVERTED, ConvertPair, output_paths
 from toolkit.dataset.pairing import IMAGE_NOT_FOUND, LABEL_NOT_FOUND, MASK_NOT_FOUND, Pair, PairIndex
-from toolkit.images import MAX_PIXELS, ExifPolicy, MaskValues
-from toolkit.npz.packing import PairOptions
-from toolkit.npz.writing import Compression
+from toolkit.images.policies import MAX_PIXELS, ExifPolicy, MaskValues
+from toolkit.npz.pair_options import Compression, PairOptions
 
 SPLITS = ("train", "val", "test")
 

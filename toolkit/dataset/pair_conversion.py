@@ -1,4 +1,7 @@
-"""Convert one image, mask and label: what a worker does. Workers start fast, so this module imports no pydantic."""
+"""Convert one image, mask and label: what a worker does.
+
+Driver and workers both start with this module: it imports no pydantic, and OpenCV and NumPy only when the work begins.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolkit.core.batch import Outcome, Step
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import TargetExistsError, atomic_write, make_folder, read_bytes, write_bytes
 from toolkit.dataset.pairing import Pair
-from toolkit.npz.packing import PairOptions, load_pair
-from toolkit.npz.writing import Compression, encode_npz
+from toolkit.npz.pair_options import Compression, PairOptions
+
+if TYPE_CHECKING:
+    from toolkit.npz.writing import Buffer
 
 ALREADY_CONVERTED = "already converted"
 
@@ -50,19 +56,23 @@ class ConvertPair(Step[Pair]):
         if not self.overwrite and npz_path.exists():
             self._copy_label(label, label_path)
             return Outcome.done(item.source, restored=f"labels/{item.stem}.txt")
-        arrays, warnings = load_pair(self.images_root / item.source, self.mask_folder / item.mask, self.reading)
-        chunks = encode_npz(arrays, self.compression)
+        pieces, (width, height), warnings = self._encode(item)
         make_folder(npz_path.parent)
         try:
             with atomic_write(npz_path, overwrite=self.overwrite) as stream, self._label_copied(label, label_path):
-                stream.writelines(chunks)
+                stream.writelines(pieces)
         except TargetExistsError:
             if not npz_path.exists():
                 raise
             return Outcome.skipped(item.source, ALREADY_CONVERTED)
-        height, width = arrays["mask"].shape[:2]
-        size_bytes = sum(len(chunk) for chunk in chunks)
+        size_bytes = sum(len(piece) for piece in pieces)
         return Outcome.done(item.source, warnings=warnings, size=f"{width}x{height}", bytes=size_bytes)
+
+    def _encode(self, item: Pair) -> tuple[list[Buffer], tuple[int, int], tuple[str, ...]]:
+        from toolkit.npz.packing import encode_pair
+
+        image_path, mask_path = self.images_root / item.source, self.mask_folder / item.mask
+        return encode_pair(image_path, mask_path, self.reading, self.compression)
 
     @contextmanager
     def _label_copied(self, label: bytes, label_path: Path) -> Iterator[None]:

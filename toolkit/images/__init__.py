@@ -1,9 +1,15 @@
 """Image and mask files in, arrays out: colour order, bit depth, EXIF, alpha and palettes decided in one place."""
 
-from toolkit.images.decoding import MAX_PIXELS, Decoded, ExifPolicy, load_image, read_size
-from toolkit.images.files import ImageError
-from toolkit.images.letterboxing import Interpolation, LetterboxGeometry, letterbox, letterbox_geometry
-from toolkit.images.masks import MaskValues, load_mask, resize_mask
+from typing import TYPE_CHECKING
+
+from toolkit.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from toolkit.images.decoding import Decoded, load_image, read_size
+    from toolkit.images.files import ImageError
+    from toolkit.images.letterboxing import Interpolation, LetterboxGeometry, letterbox, letterbox_geometry
+    from toolkit.images.masks import load_mask, resize_mask
+    from toolkit.images.policies import MAX_PIXELS, ExifPolicy, MaskValues
 
 __all__ = [
     "MAX_PIXELS",
@@ -20,3 +26,14 @@ __all__ = [
     "read_size",
     "resize_mask",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "decoding": ("Decoded", "load_image", "read_size"),
+        "files": ("ImageError",),
+        "letterboxing": ("Interpolation", "LetterboxGeometry", "letterbox", "letterbox_geometry"),
+        "masks": ("load_mask", "resize_mask"),
+        "policies": ("MAX_PIXELS", "ExifPolicy", "MaskValues"),
+    },
+)

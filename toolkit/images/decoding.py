@@ -24,12 +24,8 @@ from toolkit.images.files import (
     silent_decoder,
 )
 from toolkit.images.png import PNG_SIGNATURE, check_png, decode_plain_png
+from toolkit.images.policies import MAX_PIXELS, ExifPolicy
 
-MAX_PIXELS = 178_956_970
-"""Width times height above which a file counts as a decompression bomb: Pillow's own error limit. A higher limit has
-no effect, as Pillow refuses the file first."""
-
-ExifPolicy = Literal["ignore", "apply"]
 PalettePolicy = Literal["colours", "indices"]
 
 EXIF_IGNORED = "EXIF orientation ignored"

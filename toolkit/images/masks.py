@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.images.decoding import MAX_PIXELS, Decoded, ExifPolicy, decode, scale_16bit_to_8bit
+from toolkit.images.decoding import Decoded, decode, scale_16bit_to_8bit
 from toolkit.images.files import ImageError
-
-MaskValues = Literal["auto", "keep"]
+from toolkit.images.policies import MAX_PIXELS, ExifPolicy, MaskValues
 
 # ITU-R BT.601 luma weights in 1/65536, as Pillow uses them. They sum to 65536: grey stays exactly what it was.
 _LUMA_WEIGHTS = (19595, 38470, 7471)

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from toolkit.core.errors import MvtkError
-from toolkit.images import MAX_PIXELS, ExifPolicy, MaskValues, load_image, load_mask, resize_mask
-
-
-@dataclass(frozen=True, slots=True)
-class PairOptions:
-    """How an image and its mask are read.
-
-    Attributes:
-        mask_values: "auto": a two-valued mask becomes 0/255; "keep": values as decoded.
-        keep_mode: keep the files' own channels and depth.
-        exif: "ignore" or "apply" the EXIF orientation of both.
-        to_8bit: scale a 16-bit image to 8 bits instead of refusing it.
-        resize_mask: resize a mask of another size than its image, to the nearest pixel, instead of refusing it.
-        max_pixels: a file with more pixels is refused as a decompression bomb.
-    """
-
-    mask_values: MaskValues = "auto"
-    keep_mode: bool = False
-    exif: ExifPolicy = "ignore"
-    to_8bit: bool = False
-    resize_mask: bool = False
-    max_pixels: int = MAX_PIXELS
+from toolkit.images.decoding import load_image
+from toolkit.images.masks import load_mask, resize_mask
+from toolkit.npz.pair_options import Compression, PairOptions
+from toolkit.npz.writing import Buffer, encode_npz
 
 
 def load_pair(
@@ -71,3 +52,16 @@ def load_pair(
         mask_hw = resize_mask(mask_hw, height, width)
     mask_warnings = tuple(f"{warning} (mask)" for warning in mask.warnings)
     return {"image": pixels, "mask": mask_hw}, image.warnings + mask_warnings
+
+
+def encode_pair(
+    image_path: Path, mask_path: Path, options: PairOptions, compression: Compression
+) -> tuple[list[Buffer], tuple[int, int], tuple[str, ...]]:
+    """Return the bytes of an image and mask NPZ file in pieces, the image's (width, height), and warnings.
+
+    Raises:
+        MvtkError: as :func:`load_pair`.
+    """
+    arrays, warnings = load_pair(image_path, mask_path, options)
+    height, width = arrays["image"].shape[:2]
+    return encode_npz(arrays, compression), (width, height), warnings

@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import deflate
 import numpy as np
@@ -16,6 +16,7 @@ from isal import igzip_lib
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import atomic_write
 from toolkit.npz.npy_header import flat_bytes, format_header
+from toolkit.npz.pair_options import Compression
 from toolkit.npz.zip_records import (
     DEFLATED,
     MAX_U16,
@@ -27,7 +28,6 @@ from toolkit.npz.zip_records import (
     new_member,
 )
 
-Compression = Literal["fast", "zlib", "none"]
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 # Level 2 of libdeflate makes images as small as zlib's level 6 does, in a fifth of the time. ISA-L takes less than half
@@ -35,7 +35,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 _FAST_LEVEL: Final = 2
 _ISAL_LEVEL: Final = 2
 _MAX_ISAL_GROWTH: Final = 1.2
-_SAMPLE_BYTES: Final = 16 << 10
+_SAMPLE_BYTES: Final = 6 << 10
 # libdeflate needs input and output whole in memory: larger arrays are deflated piece by piece by zlib.
 _MAX_WHOLE_BYTES: Final = 256 << 20
 _ZLIB_FAST_LEVEL: Final = 1
