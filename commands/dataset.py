@@ -46,21 +46,26 @@ ALL_SPLITS = ["train,val,test"]
 def convert_mask_attention(
     images_dataset_root: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="YOLO dataset with the images: images/<split> or <split>/images."),
+        typer.Option(
+            readable=False, metavar="DIR", help="YOLO dataset with the images: images/<split> or <split>/images."
+        ),
     ],
     labels_dataset_root: Annotated[
-        Path, typer.Option(metavar="DIR", help="YOLO dataset with the labels; may be the same.")
+        Path, typer.Option(readable=False, metavar="DIR", help="YOLO dataset with the labels; may be the same.")
     ],
-    mask_folder: Annotated[Path, typer.Option(metavar="DIR", help="Masks, named <image stem><suffix><extension>.")],
+    mask_folder: Annotated[
+        Path, typer.Option(readable=False, metavar="DIR", help="Masks, named <image stem><suffix><extension>.")
+    ],
     mapping_json: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             metavar="FILE.json",
             help='Which dataset image each label image stands for: {"label_image.png": "dataset_image.png"}.',
             show_default="each image is its own label image",
         ),
     ] = None,
-    output_root: Annotated[Path, typer.Option(metavar="DIR", help="The dataset to make.")] = Path(
+    output_root: Annotated[Path, typer.Option(readable=False, metavar="DIR", help="The dataset to make.")] = Path(
         "mask_attention_yolo"
     ),
     splits: SplitsOption = ALL_SPLITS,
@@ -69,7 +74,10 @@ def convert_mask_attention(
     names_yaml: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.yaml", help="Data YAML with the class names.", show_default="the labels dataset's own"
+            readable=False,
+            metavar="FILE.yaml",
+            help="Data YAML with the class names.",
+            show_default="the labels dataset's own",
         ),
     ] = None,
     compression: Annotated[
@@ -143,7 +151,9 @@ def convert_mask_attention(
 
 @app.command(epilog="Example: mvtk dataset verify demo-output/mask_attention_yolo --report verify.json")
 def verify(
-    dataset_root: Annotated[Path, typer.Argument(metavar="ROOT", help="The dataset, as the conversion writes it.")],
+    dataset_root: Annotated[
+        Path, typer.Argument(readable=False, metavar="ROOT", help="The dataset, as the conversion writes it.")
+    ],
     splits: SplitsOption = ALL_SPLITS,
     max_bytes: Annotated[
         int | None, typer.Option(metavar="N", help="Largest size of a file's arrays.", show_default="2 GiB")
@@ -179,10 +189,14 @@ def verify(
     run_batch(VerifyDatasetJob(options), OutputOptions(report, log, json, quiet, verbose))
 
 
-@app.command(epilog="Example: mvtk dataset preview demo-output/mask_attention_yolo --output demo-output/sheet.png")
+@app.command(epilog="Example: mvtk dataset preview demo-output/mask_attention_yolo --output sheet.png")
 def preview(
-    dataset_root: Annotated[Path, typer.Argument(metavar="ROOT", help="The dataset, as the conversion writes it.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="SHEET.png", help="The PNG to write.")],
+    dataset_root: Annotated[
+        Path, typer.Argument(readable=False, metavar="ROOT", help="The dataset, as the conversion writes it.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", readable=False, metavar="SHEET.png", help="The PNG to write.")
+    ],
     splits: SplitsOption = ALL_SPLITS,
     samples: Annotated[int, typer.Option(min=1, metavar="N", help="How many samples to draw.")] = 12,
     columns: Annotated[int, typer.Option(min=1, metavar="N", help="Samples in a row.")] = 4,

@@ -74,6 +74,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Run the process's command line and exit."""
+    _replace_closed_streams()
     code = run()
     try:
         sys.stdout.flush()
@@ -85,6 +86,15 @@ def main() -> NoReturn:
         if code == 0 and not isinstance(error, BrokenPipeError):
             code = _explain(explain_os_error(error, "standard output", "write"))
     sys.exit(code)
+
+
+def _replace_closed_streams() -> None:
+    """Open the null device for standard streams that the caller closed: no file of ours may take their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - a descriptor, for good
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _explain(error: Exception) -> int:
@@ -100,6 +110,10 @@ def _explain(error: Exception) -> int:
         sys.stderr.write(_traceback_of(error))
     if isinstance(error, ImportError):
         error = explain_import_error(error) or error
+    elif isinstance(error, MemoryError):
+        error = MvtkError("there is not enough memory", "use smaller sizes or fewer workers")
+    elif isinstance(error, FileNotFoundError) and not os.path.isdir(os.curdir):  # noqa: PTH112
+        error = MvtkError("the current folder does not exist any more", "change to one that does")
     elif isinstance(error, OSError) and error.errno in STORAGE_EXHAUSTED:
         error = explain_os_error(error, error.filename or "standard output", "write")
     console = error_console()

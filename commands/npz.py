@@ -34,21 +34,34 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-FilesArgument = Annotated[list[Path], typer.Argument(metavar="FILE...", help="NPZ files.", show_default=False)]
+FilesArgument = Annotated[
+    list[Path], typer.Argument(readable=False, metavar="FILE...", help="NPZ files.", show_default=False)
+]
 
 
-@app.command(epilog="Example: mvtk npz inspect demo-output/mask_attention_yolo/images/train/coins_0.npz")
+@app.command(epilog="Example: mvtk npz inspect demo-output/mask_attention_yolo/images/train/coins_1.npz")
 def inspect(files: FilesArgument, json: JsonOption = False) -> None:
     """Show each member's key, shape, dtype, size and compression, and the values of flags. Nothing is unpickled."""
-    from commands.ui import output_console, print_json
+    from commands.exit_codes import COULD_NOT_RUN, ITEMS_FAILED
+    from commands.ui import error_console, output_console, print_json, say
+    from toolkit.core.errors import MvtkError
     from toolkit.npz import describe_npz
 
-    descriptions = [describe_npz(file) for file in files]
+    descriptions = []
+    for file in files:
+        try:
+            descriptions.append(describe_npz(file))
+        except MvtkError as error:
+            say(error_console(), f"error: {error}", "red")
     if json:
         print_json([{**asdict(description), "path": str(description.path)} for description in descriptions])
-        return
-    for description in descriptions:
-        output_console().print(_description_table(description))
+    else:
+        for description in descriptions:
+            title = f"{description.path}: {description.kind}, {description.size_bytes:,} bytes"
+            say(output_console(), title, "bold")
+            output_console().print(_description_table(description))
+    if len(descriptions) < len(files):
+        raise typer.Exit(ITEMS_FAILED if descriptions else COULD_NOT_RUN)
 
 
 def _description_table(description: NpzDescription) -> object:
@@ -57,10 +70,9 @@ def _description_table(description: NpzDescription) -> object:
 
     from toolkit.core.errors import one_line
 
-    title = f"{one_line(str(description.path))}: {description.kind}, {description.size_bytes:,} bytes"
-    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for column in ("key", "shape", "dtype"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", min_width=5)
     for column in ("bytes", "in file"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("stored", no_wrap=True)
@@ -81,7 +93,8 @@ def _description_table(description: NpzDescription) -> object:
 @app.command(epilog="Example: mvtk npz verify demo-output/mask_attention_yolo --kind mask-attention")
 def verify(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="NPZ files and folders, searched to any depth.")
+        list[Path],
+        typer.Argument(readable=False, metavar="PATH...", help="NPZ files and folders, searched to any depth."),
     ],
     kind: Annotated[
         Literal["auto", "mask-attention", "features", "any"],
@@ -122,13 +135,15 @@ def verify(
 
 
 @app.command(
-    epilog="Example: mvtk npz pack demo-output/photographs/images/train/cell.png"
+    epilog="Example: mvtk npz pack demo-output/photographs/images/val/cell.png"
     " demo-output/masks/cell_seg.png --output cell.npz"
 )
 def pack(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image file.")],
-    mask: Annotated[Path, typer.Argument(metavar="MASK", help="The mask file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npz", help="The file to write.")],
+    image: Annotated[Path, typer.Argument(readable=False, metavar="IMAGE", help="The image file.")],
+    mask: Annotated[Path, typer.Argument(readable=False, metavar="MASK", help="The mask file.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", readable=False, metavar="FILE.npz", help="The file to write.")
+    ],
     compression: Annotated[
         Literal["fast", "zlib", "none"],
         typer.Option(help="fast: ISA-L or libdeflate; zlib: as np.savez_compressed; none: stored."),
@@ -149,11 +164,13 @@ def pack(
 ) -> None:
     """Pack an image file and a mask file into one NPZ file, by the rules of dataset convert-mask-attention."""
     from commands.ui import error_console, say
+    from toolkit.core.files import require_apart
     from toolkit.npz import PairOptions, load_pair, save_npz
 
     options = PairOptions(
         mask_values=mask_values, keep_mode=keep_mode, exif=exif, to_8bit=to_8bit, resize_mask=resize_mask
     )
+    require_apart(output, (image, mask))
     arrays, warnings = load_pair(image, mask, options)
     size = save_npz(output, arrays, compression=compression, overwrite=overwrite)
     console = error_console()
@@ -167,10 +184,17 @@ def preprocess(
     files: FilesArgument,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE|DIR", help="A .npy or .pt file for one input; else a folder."),
+        typer.Option(
+            "--output",
+            "-o",
+            readable=False,
+            metavar="FILE|DIR",
+            help="A .npy or .pt file for one input; else a folder.",
+        ),
     ],
     imgsz: Annotated[
-        int, typer.Option(min=0, metavar="PX", help="Side of the letterbox square; 0 keeps the image's size.")
+        int,
+        typer.Option(min=0, max=16384, metavar="PX", help="Side of the letterbox square; 0 keeps the image's size."),
     ] = 640,
     file_format: Annotated[
         Literal["npy", "pt"] | None,
@@ -178,19 +202,39 @@ def preprocess(
     ] = None,
     overwrite: OverwriteOption = False,
     config: ConfigOption = None,
+    workers: WorkersOption = None,
+    dry_run: DryRunOption = False,
+    report: ReportOption = None,
+    log: LogOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
-    """Make a YOLO model's input of each file: (1, C+1, imgsz, imgsz) float32 in [0, 1], image channels then mask."""
-    from commands.ui import error_console, say
-    from toolkit.npz.tensor_files import save_preprocessed
+    """Make a YOLO model's input of each file: (1, C+1, imgsz, imgsz) float32 in [0, 1], image channels then mask.
 
-    written = save_preprocessed(files, output, imgsz=imgsz or None, file_format=file_format, overwrite=overwrite)
-    say(error_console(), f"{output}: {len(written)} {'file' if len(written) == 1 else 'files'}")
+    Files whose output exists are skipped.
+    """
+    from commands.ui import run_batch
+    from toolkit.npz.tensor_files import PreprocessJob, PreprocessOptions
+
+    options = validated(
+        PreprocessOptions,
+        files=tuple(files),
+        output=output,
+        file_format=file_format,
+        overwrite=overwrite,
+        workers=workers,
+        dry_run=dry_run,
+    ).model_copy(update={"imgsz": imgsz or None})
+    run_batch(PreprocessJob(options), OutputOptions(report, log, json, quiet, verbose))
 
 
-@app.command(epilog="Example: mvtk npz preview demo-output/mask_attention_yolo/images/val/*.npz --output sheet.png")
+@app.command(epilog="Example: mvtk npz preview demo-output/mask_attention_yolo/images/val/*.npz --output samples.png")
 def preview(
     files: FilesArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="The PNG to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", readable=False, metavar="FILE.png", help="The PNG to write.")
+    ],
     columns: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Pictures in a row of the sheet.", show_default="a square")
     ] = None,

@@ -57,6 +57,7 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config",
+        readable=False,
         metavar="FILE.yaml",
         help="Option values from a YAML file; a value on the command line wins.",
         is_eager=True,
@@ -88,7 +89,10 @@ DryRunOption = Annotated[
     bool,
     typer.Option("--dry-run", help="Say what would be done and why the rest is skipped.", rich_help_panel=BATCH_PANEL),
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what exists and do finished work again.")]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace what exists and do finished work again, as after a change of options."),
+]
 ReportOption = Annotated[
     Path | None,
     typer.Option(
@@ -149,7 +153,10 @@ def validated(model: type[ModelT], **values: Any) -> ModelT:
     try:
         return model(**{name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
-        problems = [f"{_option_name(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+        problems = [
+            f"{_option_name(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors()
+        ]
         raise OptionError("; ".join(problems), "see --help") from error
 
 

@@ -27,11 +27,13 @@ from toolkit.core.batch import Figures, Job, Outcome
 from toolkit.core.driver import JobRun
 from toolkit.core.errors import one_line
 from toolkit.core.files import require_writable
-from toolkit.core.report import ItemLog, Report
+from toolkit.core.report import ItemLog, Report, require_own_files
 from toolkit.core.signals import StopRequest, stop_on_signals
 from toolkit.core.spawning import Crew
 
 MAX_ERRORS_SHOWN = 20
+_FILE_WIDTH = 200
+"""Columns of a table that goes to a file or a pipe: long names are not to be broken."""
 _BAR_WIDTH = 60
 """Columns below which a terminal has no room for a bar and the time left."""
 _PLAIN_INTERVAL_S = 10.0
@@ -58,7 +60,10 @@ def error_console() -> Console:
 
 def output_console() -> Console:
     """Return a console on standard output as it is now."""
-    return _Console(highlight=False)
+    console = _Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _FILE_WIDTH
+    return console
 
 
 def say(console: Console, text: str, style: str = "") -> None:
@@ -76,6 +81,7 @@ def run_batch(job: Job[Any], output: OutputOptions, crew: Crew | None = None) ->
         Exception: a bug outside the items; the report is written first.
     """
     errors = error_console()
+    require_own_files(output.report, output.log)
     if output.report:
         require_writable(output.report)
     traceback = ""
@@ -147,7 +153,9 @@ def _show(report: Report, errors: Console, output: OutputOptions, traceback: str
     if output.json:
         _write_output(report.as_json())
     elif not output.quiet:
-        output_console().print(_table(report))
+        console = output_console()
+        say(console, f"mvtk {report.command}" + (" (dry run)" if report.options.get("dry_run") else ""), "bold")
+        console.print(_table(report))
 
 
 def _items(count: int) -> str:
@@ -158,7 +166,7 @@ def _table(report: Report) -> Table:
     """Return the counts as a table: what was done, what was skipped and failed and why."""
     figures = report.figures
     dry_run = bool(report.options.get("dry_run"))
-    table = Table(title=f"mvtk {report.command}" + (" (dry run)" if dry_run else ""), title_justify="left", box=None)
+    table = Table(box=None)
     table.add_column("result", no_wrap=True)
     table.add_column("items", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")

@@ -87,6 +87,18 @@ def save_png(path: str | os.PathLike[str], image_hwc: NDArray[np.uint8], *, over
         file.write(buffer.getvalue())
 
 
+def require_drawable(path: Path, image: NDArray[Any], mask: NDArray[Any]) -> None:
+    """Check that an image (HxW or HxWxC) and its mask (HxW or HxWx1) from ``path`` can be drawn over each other.
+
+    Raises:
+        PreviewError: they cannot; the line names the file and both shapes.
+    """
+    is_picture = image.ndim in (2, 3) and 0 not in image.shape
+    is_plane = mask.ndim == 2 or (mask.ndim == 3 and mask.shape[2] == 1)
+    if not (is_picture and is_plane and mask.shape[:2] == image.shape[:2]):
+        raise PreviewError(f"{path}: an image of shape {image.shape} with a mask of shape {mask.shape} cannot be drawn")
+
+
 def display_image(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Return any image array as one that a screen shows.
 

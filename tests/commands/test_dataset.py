@@ -175,3 +175,60 @@ def test_real_coco_photographs(shared_data: Path, tmp_path: Path, capsys: pytest
             assert (npz["mask"] == np.array(Image.open(coco / f"masks_semantic/train2017/{image.stem}.png"))).all()
     assert run(["dataset", "verify", str(output), "--splits", "train2017", "-q"]) == 0
     assert tree_hash(coco) == before
+
+
+def test_a_report_or_log_never_replaces_another_file(inputs: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
+    mapping = inputs.write_mapping({f"frame_{index:04}.png": f"frame_{index:04}.png" for index in range(4)})
+    mask = inputs.masks / "frame_0000_seg.png"
+    before = (mapping.read_bytes(), mask.read_bytes())
+    for option, path in (("--report", mapping), ("--log", mask), ("--report", mask), ("--log", mapping)):
+        assert run(inputs.arguments("--mapping-json", str(mapping), "--workers", "0", option, str(path))) == 2
+    assert (mapping.read_bytes(), mask.read_bytes()) == before
+    assert capsys.readouterr().err.splitlines()[0] == (
+        f"error: --report {mapping} exists and is no report of mvtk; name another file, or remove it"
+    )
+    both = str(inputs.root / "both")
+    assert run(inputs.arguments("--report", both, "--log", both)) == 2
+    assert not inputs.output.exists()
+
+
+def test_a_report_and_a_log_may_be_written_again(inputs: Inputs, tmp_path: Path) -> None:
+    arguments = inputs.arguments("--workers", "0", "-q", "--report", str(tmp_path / "r"), "--log", str(tmp_path / "l"))
+    assert run(arguments) == 0
+    assert run(arguments) == 0
+    assert json.loads((tmp_path / "r").read_text())["counts"]["skipped"] == 4
+    assert len((tmp_path / "l").read_text().splitlines()) == 8
+
+
+def test_an_output_that_was_cut_short_is_not_taken_for_done(inputs: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
+    run(inputs.arguments("--workers", "0", "-q"))
+    target = inputs.output / "images/train/frame_0000.npz"
+    whole = target.read_bytes()
+    for damaged in (b"", whole[:-1]):
+        target.write_bytes(damaged)
+        assert run(inputs.arguments("--workers", "0", "-q")) == 1
+        assert f"{target} exists and is cut short or no NPZ file; use --overwrite" in capsys.readouterr().err
+    assert run(inputs.arguments("--workers", "0", "-q", "--overwrite")) == 0
+    assert target.read_bytes() == whole
+
+
+@pytest.mark.parametrize("place", ["images_root/images/train", "masks/out", "labels_root/labels/x"])
+def test_an_output_inside_an_input_is_refused(inputs: Inputs, capsys: pytest.CaptureFixture[str], place: str) -> None:
+    before = tree_hash(inputs.root)
+    arguments = inputs.arguments("--workers", "0")
+    arguments[arguments.index("--output-root") + 1] = str(inputs.root / place)
+    assert run(arguments) == 3
+    assert "and inputs are never modified" in capsys.readouterr().err
+    assert tree_hash(inputs.root) == before
+
+
+def test_verify_says_what_is_wrong_with_the_folders_of_the_data_yaml(
+    inputs: Inputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(inputs.arguments("--workers", "0", "-q"))
+    (inputs.output / "data.yaml").write_text("train: images/nowhere\nchannels: 4\nnames: [a, b]\n")
+    capsys.readouterr()
+    assert run(["dataset", "verify", str(inputs.output), "--workers", "0", "-q"]) == 1
+    assert capsys.readouterr().err == (
+        "error: data.yaml: val: missing, and Ultralytics needs it; train: images/nowhere does not exist\n"
+    )

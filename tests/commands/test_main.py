@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -39,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 @pytest.mark.parametrize(
     ("kind", "code", "text"),
     [
-        ("extra", 3, "error: torch is not installed; install it with: pip install 'mvtk[torch]'\n"),
+        ("extra", 3, "error: torch is not installed; install it in mvtk's folder with: pip install '.[torch]'\n"),
         (
             "problems",
             3,
@@ -169,3 +170,14 @@ def test_doctor_names_the_folder_as_it_is_called(tmp_path: Path) -> None:
     result = mvtk("doctor", str(folder))
     assert result.returncode == 0
     assert r"/[red]xy\n:" in "".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_standard_streams_do_no_harm(tmp_path: Path, closed: str) -> None:
+    report = tmp_path / "report.json"
+    (tmp_path / "bad.npz").write_bytes(b"not an NPZ file")
+    command = f"exec {sys.executable} -m commands.main npz verify {tmp_path} --workers 1 --report {report} {closed}"
+    result = subprocess.run(["sh", "-c", command], cwd=Path(__file__).parents[2], capture_output=True, check=False)
+    assert result.returncode == 1
+    assert b"Traceback" not in result.stderr
+    assert json.loads(report.read_text())["counts"]["failed"] == 1

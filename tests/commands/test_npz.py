@@ -89,8 +89,11 @@ def test_preprocess_to_npy(pair: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert tensor.dtype == np.float32
     assert run(["npz", "preprocess", str(pair), "--output", str(tmp_path / "folder"), "--imgsz", "0"]) == 0
     assert np.load(tmp_path / "folder/pair.npy").shape == (1, 4, 24, 32)
-    assert run(["npz", "preprocess", str(pair), "--output", str(output)]) == 3
-    assert "exists already" in capsys.readouterr().err
+    before = output.read_bytes()
+    capsys.readouterr()
+    assert run(["npz", "preprocess", str(pair), "--output", str(output)]) == 0
+    assert "exists already" in capsys.readouterr().out
+    assert output.read_bytes() == before
 
 
 def test_preprocess_refuses_outputs_that_would_collide(
@@ -108,7 +111,9 @@ def test_preprocess_without_torch_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     assert run(["npz", "preprocess", str(pair), "--output", str(tmp_path / "x.pt")]) == 3
-    assert capsys.readouterr().err == ("error: torch is not installed; install it with: pip install 'mvtk[torch]'\n")
+    assert capsys.readouterr().err == (
+        "error: torch is not installed; install it in mvtk's folder with: pip install '.[torch]'\n"
+    )
     assert not (tmp_path / "x.pt").exists()
 
 
@@ -128,3 +133,50 @@ def test_preview_of_one_and_of_several(pair: Path, tmp_path: Path) -> None:
     assert run(["npz", "preview", str(pair), str(pair), "--output", str(tmp_path / "two.png"), "--columns", "1"]) == 0
     with Image.open(tmp_path / "two.png") as image:
         assert image.height > image.width
+
+
+def test_preprocess_goes_on_after_a_bad_file(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad, good = tmp_path / "bad.npz", tmp_path / "good.npz"
+    bad.write_bytes(b"")
+    good.write_bytes(pair.read_bytes())
+    arguments = ["npz", "preprocess", str(pair), str(bad), str(good), "-o", str(tmp_path / "out"), "--workers", "0"]
+    assert run(arguments) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.npy", "pair.npy"]
+    assert str(bad) in capsys.readouterr().err
+    bad.write_bytes(pair.read_bytes())
+    assert run([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"] == {"total": 3, "done": 1, "skipped": 2, "failed": 0}
+
+
+def test_inspect_shows_the_sound_files_among_damaged_ones(
+    pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.npz"
+    bad.write_bytes(b"")
+    assert run(["npz", "inspect", str(bad), str(pair)]) == 1
+    out, err = capsys.readouterr()
+    assert f"{pair}: mask-attention" in out
+    assert str(bad) in err
+
+
+def test_outputs_that_are_inputs_are_refused(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, mask = write_image(tmp_path / "i.png", gradient()), write_image(tmp_path / "m.png", blob_mask())
+    before = [path.read_bytes() for path in (pair, image, mask)]
+    assert run(["npz", "pack", str(image), str(mask), "-o", str(image), "--overwrite"]) == 2
+    assert run(["npz", "preview", str(pair), "-o", str(tmp_path / "." / "pair.npz"), "--overwrite"]) == 2
+    assert capsys.readouterr().err.count("inputs are never modified") == 2
+    assert [path.read_bytes() for path in (pair, image, mask)] == before
+
+
+def test_preview_names_the_file_that_cannot_be_drawn(
+    pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "odd.npz"
+    save_npz(odd, {"image": gradient(), "mask": np.zeros((24, 32, 2), np.uint8)})
+    assert run(["npz", "preview", str(pair), str(odd), "-o", str(tmp_path / "p.png")]) == 3
+    assert f"{odd}: an image of shape (24, 32, 3) with a mask of shape (24, 32, 2)" in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["npz", "verify", str(tmp_path)]) == 3
+    assert "there are no NPZ files" in capsys.readouterr().err

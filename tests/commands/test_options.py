@@ -126,6 +126,6 @@ def test_every_refused_value_is_named_as_on_the_command_line() -> None:
     message = str(caught.value)
     assert "--image-size: Input should be greater than or equal to 32" in message
     assert "--workers: Input should be greater than or equal to 0" in message
-    assert "--shard: Value error, shard '2/2'; give it as I/N" in message
+    assert "--shard: shard '2/2'; give it as I/N" in message
     assert "--max-files: Input should be a valid integer" in message
     assert message.endswith("; see --help")

@@ -15,8 +15,8 @@ from typing import Literal
 from toolkit.core.errors import InputProblemsError, MvtkError
 from toolkit.core.files import explain_os_error
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Lower-case suffixes of the image files that both Pillow and Ultralytics (``IMG_FORMATS``) read everywhere."""
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Lower-case suffixes of the image files that :mod:`toolkit.images` reads."""
 
 LABEL_SUFFIXES = frozenset({".txt"})
 
@@ -62,7 +62,7 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[str]:
 
     Folders are searched to any depth. Linked folders are followed; one that is reached several ways is listed once, by
     its own path where that lies below ``folder``, so that a loop of links ends. Names with a leading dot are skipped,
-    and so is what is no regular file.
+    and so is what is neither a regular file nor a link to a missing one, which is an error for whoever opens it.
 
     Args:
         folder: where to search.
@@ -86,7 +86,7 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[str]:
                 if entry.is_dir():
                     queue = linked_folders if entry.is_symlink() else own_folders
                     queue.append((f"{prefix}{entry.name}/", current / entry.name))
-                elif _suffix(entry.name) in suffixes and entry.is_file():
+                elif _suffix(entry.name) in suffixes and (entry.is_file() or entry.is_symlink()):
                     paths.append(prefix + entry.name)
         except OSError as error:
             raise explain_os_error(error, current, "list the folder") from error

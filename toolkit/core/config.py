@@ -78,7 +78,7 @@ def load_config(path: Path, options: Collection[str]) -> dict[str, Any]:
         if name not in options:
             problems.append(_unknown(str(key), options))
         elif name in values:
-            problems.append(f"{key!r} is given twice, as max-files and max_files are one option")
+            problems.append(f"{key!r} is given twice, with a dash and with an underscore")
         elif not _is_flat(value):
             problems.append(f"{key!r}: expected a value or a list of values, found {_nesting(value)}")
         else:

@@ -49,7 +49,7 @@ class MissingExtraError(MvtkError):
     """A command needs an optional dependency that is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed", f"install it with: pip install 'mvtk[{extra}]'")
+        super().__init__(f"{package} is not installed", f"install it in mvtk's folder with: pip install '.[{extra}]'")
         self.package = package
         self.extra = extra
 

@@ -16,12 +16,12 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from toolkit.core.errors import MvtkError, StopRunError
+from toolkit.core.errors import MvtkError, OptionError, StopRunError
 
 _TEMPORARY_NAME = re.compile(
     r"\.mvtk-(?P<machine>[0-9a-f]{8})-(?P<pid>[1-9][0-9]{0,9})-(?P<started>[0-9]{1,20})-[0-9a-f]{8}\.tmp"
@@ -118,6 +118,17 @@ def require_writable(target: Path) -> None:
         raise MvtkError(f"{target}: cannot write: the folder {final.parent} does not exist", "make it first")
     if not os.access(final.parent, os.W_OK | os.X_OK):
         raise explain_os_error(PermissionError(errno.EACCES, ""), target, "write")
+
+
+def require_apart(output: Path, inputs: Iterable[Path]) -> None:
+    """Check that a file to be written is none of the inputs, however they are named.
+
+    Raises:
+        OptionError: it is one of them.
+    """
+    for path in inputs:
+        if os.path.realpath(output) == os.path.realpath(path):
+            raise OptionError(f"the output {output} is an input, and inputs are never modified", "name another file")
 
 
 def read_bytes(path: Path | str) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -15,11 +17,14 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from toolkit.core.batch import Figure, Figures, Outcome
-from toolkit.core.errors import one_line
+from toolkit.core.errors import OptionError, one_line
 from toolkit.core.files import explain_os_error, write_bytes
 
 SCHEMA = "mvtk.report/1"
 MAX_FAILED_LISTED = 1000
+_REPORT_BEGINNING = re.compile(rb'\s*\{\s*"schema": "mvtk\.report/')
+_LOG_BEGINNING = re.compile(rb"\[(OK|SKIP|ERR)\] ")
+_BEGINNING_BYTES = 64
 
 
 @dataclass(slots=True)
@@ -83,6 +88,31 @@ class Report:
             MvtkError: it cannot be written.
         """
         write_bytes(path, self.as_json().encode(), overwrite=True)
+
+
+def require_own_files(report: Path | None, log: Path | None) -> None:
+    """Check that a report and a log replace and extend nothing but an earlier report and log.
+
+    Raises:
+        OptionError: both are one file, or one of them names a file with other content.
+        MvtkError: one of them cannot be read.
+    """
+    if report and log and os.path.realpath(report) == os.path.realpath(log):
+        raise OptionError(f"--report and --log name one file, {report}", "name two")
+    if report and report.is_file() and not _begins(report, _REPORT_BEGINNING):
+        raise OptionError(f"--report {report} exists and is no report of mvtk", "name another file, or remove it")
+    if log and log.is_file() and not _begins(log, _LOG_BEGINNING):
+        raise OptionError(f"--log {log} exists and is no log of mvtk", "name another file, or remove it")
+
+
+def _begins(path: Path, pattern: re.Pattern[bytes]) -> bool:
+    """Tell whether a file is empty or begins as ``pattern`` says."""
+    try:
+        with path.open("rb") as stream:
+            beginning = stream.read(_BEGINNING_BYTES)
+    except OSError as error:
+        raise explain_os_error(error, path, "read") from error
+    return not beginning or pattern.match(beginning) is not None
 
 
 class ItemLog:

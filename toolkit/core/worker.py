@@ -66,6 +66,8 @@ def process(step: Step[Any], item: Item) -> Outcome | Stopped:
         return Stopped(error, Outcome.failed(item.source, str(error), kind="run stopped"))
     except MvtkError as error:
         return Outcome.failed(item.source, str(error))
+    except MemoryError:
+        return Outcome.failed(item.source, "there is not enough memory for it")
     except Exception as error:  # noqa: BLE001 - the boundary where a bug becomes a value
         return _bug(item, error)
 

@@ -16,7 +16,8 @@ from pydantic import Field, field_validator, model_validator
 
 from toolkit.core.batch import Figures, Job, Outcome, Step
 from toolkit.core.driver import run_to_end
-from toolkit.core.files import make_folder, sweep_leftovers
+from toolkit.core.errors import InputProblemsError, collected
+from toolkit.core.files import explain_os_error, make_folder, sweep_leftovers
 from toolkit.core.locks import hold_folder
 from toolkit.core.options import ALL, BatchOptions
 from toolkit.dataset.data_yaml import publish_data_yaml, read_class_names
@@ -26,6 +27,8 @@ from toolkit.images.policies import MAX_PIXELS, ExifPolicy, MaskValues
 from toolkit.npz.pair_options import Compression, PairOptions
 
 SPLITS = ("train", "val", "test")
+_ZIP_END = b"PK\x05\x06"
+_ZIP_END_BYTES = 22
 
 
 class MaskAttentionOptions(BatchOptions):
@@ -102,16 +105,24 @@ class MaskAttentionJob(Job[Pair]):
 
     def __init__(self, options: MaskAttentionOptions) -> None:
         self._options = options
-        self._index = PairIndex(
-            options.images_dataset_root,
-            options.labels_dataset_root,
-            options.mask_folder,
-            options.mapping_json,
-            splits=options.splits,
-            mask_suffix=options.mask_suffix,
-            mask_extension=options.mask_extension,
-        )
-        self._names, self._remarks = read_class_names(options.labels_dataset_root, options.names_yaml)
+        problems: list[str] = []
+        with collected(problems):
+            self._names, self._remarks = read_class_names(options.labels_dataset_root, options.names_yaml)
+        try:
+            self._index = PairIndex(
+                options.images_dataset_root,
+                options.labels_dataset_root,
+                options.mask_folder,
+                options.mapping_json,
+                splits=options.splits,
+                mask_suffix=options.mask_suffix,
+                mask_extension=options.mask_extension,
+            )
+            problems += _outputs_among_inputs(options, self._index)
+        except InputProblemsError as error:
+            problems += error.problems
+        if problems:
+            raise InputProblemsError("cannot convert", problems)
 
     @property
     def options(self) -> MaskAttentionOptions:
@@ -128,10 +139,7 @@ class MaskAttentionJob(Job[Pair]):
         for entry in self._index:
             if not self._options.shard.holds(entry.source):
                 continue
-            if isinstance(entry, Pair) and not self._options.overwrite and self._is_converted(entry):
-                yield Outcome.skipped(entry.source, ALREADY_CONVERTED)
-            else:
-                yield entry
+            yield self._finished(entry) or entry if isinstance(entry, Pair) else entry
 
     def step(self) -> Step[Pair]:
         """Return the conversion of one pair."""
@@ -190,8 +198,20 @@ class MaskAttentionJob(Job[Pair]):
             "errors": figures.failed - sum(missing.values()),
         }
 
-    def _is_converted(self, pair: Pair) -> bool:
-        return all(path.exists() for path in output_paths(self._options.output_root, pair.stem))
+    def _finished(self, pair: Pair) -> Outcome | None:
+        """Return the outcome of a pair whose output exists; None for one that is to be converted."""
+        npz_path, label_path = output_paths(self._options.output_root, pair.stem)
+        if self._options.overwrite:
+            return None
+        try:
+            if not npz_path.exists():
+                return None
+            if not _ends_whole(npz_path):
+                reason = f"{npz_path} exists and is cut short or no NPZ file; use --overwrite to make it again"
+                return Outcome.failed(pair.source, reason)
+            return Outcome.skipped(pair.source, ALREADY_CONVERTED) if label_path.exists() else None
+        except OSError as error:
+            return Outcome.failed(pair.source, str(explain_os_error(error, npz_path, "look at")))
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:
@@ -201,7 +221,33 @@ class MaskAttentionJob(Job[Pair]):
         with ExitStack() as stack:
             stack.enter_context(hold_folder(options.output_root, self.command, part=part))
             sweep_leftovers(options.output_root)
-            yield
+            try:
+                yield
+            finally:
+                sweep_leftovers(options.output_root)  # of workers that died meanwhile
+
+
+def _outputs_among_inputs(options: MaskAttentionOptions, index: PairIndex) -> list[str]:
+    """Return which folders the conversion would write into although they are inputs, or lie in one."""
+    inputs = [*index.split_folders.values(), options.labels_dataset_root / "labels", options.mask_folder]
+    real_inputs = {os.path.realpath(folder): folder for folder in inputs}
+    problems = []
+    for split in index.split_folders:
+        for kind in ("images", "labels"):
+            target = options.output_root / kind / split
+            for real, folder in real_inputs.items():
+                if os.path.commonpath([real, os.path.realpath(target)]) == real:
+                    problems.append(f"{target} lies in the input {folder}, and inputs are never modified")
+    return problems
+
+
+def _ends_whole(npz_path: Path) -> bool:
+    """Tell in one short read whether a file ends like an NPZ file that mvtk wrote: with a ZIP end record."""
+    with npz_path.open("rb") as stream:
+        if stream.seek(0, os.SEEK_END) < _ZIP_END_BYTES:
+            return False
+        stream.seek(-_ZIP_END_BYTES, os.SEEK_END)
+        return stream.read(len(_ZIP_END)) == _ZIP_END
 
 
 def create_mask_attention_dataset(
@@ -245,7 +291,7 @@ def create_mask_attention_dataset(
             mask_folder=Path(mask_folder),
             mapping_json=Path(mapping_json) if mapping_json else None,
             output_root=Path(output_root),
-            splits=tuple(splits),
+            splits=(splits,) if isinstance(splits, str) else tuple(splits),
             mask_suffix=mask_suffix,
             mask_extension=mask_extension,
             **options,

@@ -197,9 +197,11 @@ def load_mapping(path: Path) -> dict[str, str]:
     except (UnicodeDecodeError, RecursionError) as error:
         raise MvtkError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        kind = type(content).__name__
-        raise InputProblemsError(str(path), [f"expected an object of label image to dataset image, found a {kind}"])
+        kind = "null" if content is None else f"a {type(content).__name__}"
+        raise InputProblemsError(str(path), [f"expected an object of label image to dataset image, found {kind}"])
     problems = [f"the label image {key!r} is given twice" for key in repeated]
+    if not content:
+        problems.append("there are no entries in it")
     for key, value in content.items():
         problems += _entry_problems(key, value)
     if problems:

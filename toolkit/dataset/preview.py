@@ -10,7 +10,7 @@ from toolkit.annotations.yolo_data_yaml import find_data_yaml, load_data_yaml
 from toolkit.annotations.yolo_layout import find_split_folders, label_folder_of, list_files
 from toolkit.core.errors import MvtkError
 from toolkit.npz import load_npz_data
-from toolkit.preview import Tile, contact_sheet, save_png
+from toolkit.preview import Tile, contact_sheet, require_drawable, save_png
 
 
 def save_dataset_preview(
@@ -62,6 +62,7 @@ def _choose(root: Path, splits: Sequence[str], samples: int) -> list[tuple[Path,
 
 def _tile(npz: Path, label: Path, names: dict[int, str]) -> Tile:
     image, mask_hw1 = load_npz_data(npz)
+    require_drawable(npz, image, mask_hw1)
     height, width = image.shape[:2]
     labels = load_labels(label) if label.exists() else parse_labels("")
     boxes = [*labels.boxes, *(polygon.bounding_box() for polygon in labels.polygons)]

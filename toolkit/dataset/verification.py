@@ -177,7 +177,10 @@ class VerifyDatasetJob(Job[Sample]):
         try:
             path = find_data_yaml(root)
             if path is not None:
-                return load_data_yaml(path)
+                yaml = load_data_yaml(path)
+                if problems := self._missing_folders(yaml):
+                    self._yaml_problem = Outcome.failed(path.name, "; ".join(problems), DATA_YAML)
+                return yaml
         except InputProblemsError as error:
             self._yaml_problem = Outcome.failed(DATA_YAML, "; ".join(error.problems), DATA_YAML)
         except MvtkError as error:
@@ -185,6 +188,14 @@ class VerifyDatasetJob(Job[Sample]):
         else:
             self._yaml_problem = Outcome.failed(DATA_YAML, "there is none: class ids cannot be checked", DATA_YAML)
         return None
+
+    def _missing_folders(self, yaml: DataYaml) -> list[str]:
+        """Return what is wrong with the folders that a data YAML names."""
+        base = self._options.dataset_root / str(yaml.raw.get("path") or "")
+        problems = [f"{role}: missing, and Ultralytics needs it" for role in ("train", "val") if role not in yaml.raw]
+        for role, folders in yaml.splits.items():
+            problems += [f"{role}: {folder} does not exist" for folder in folders if not (base / folder).exists()]
+        return problems
 
     def _plan_split(self, split: str, folder: Path) -> Iterator[Sample | Outcome]:
         """Yield the samples of one split, then its labels without an image."""
@@ -228,5 +239,6 @@ def verify_npz_dataset(dataset_root: str | Path, splits: Sequence[str] = SPLITS,
     Raises:
         MvtkError: the folder is missing or holds none of the splits.
     """
-    job = VerifyDatasetJob(VerifyOptions(dataset_root=Path(dataset_root), splits=tuple(splits), **options))
+    chosen = (splits,) if isinstance(splits, str) else tuple(splits)
+    job = VerifyDatasetJob(VerifyOptions(dataset_root=Path(dataset_root), splits=chosen, **options))
     return run_to_end(job).figures.failed == 0

@@ -14,6 +14,8 @@ from toolkit.images.decoding import Decoded, decode, scale_16bit_to_8bit
 from toolkit.images.files import ImageError
 from toolkit.images.policies import MAX_PIXELS, ExifPolicy, MaskValues
 
+SCALED_TO_8_BITS = "16-bit values scaled to 8 bits"
+
 # ITU-R BT.601 luma weights in 1/65536, as Pillow uses them. They sum to 65536: grey stays exactly what it was.
 _LUMA_WEIGHTS = (19595, 38470, 7471)
 
@@ -65,8 +67,11 @@ def load_mask(
         return decoded
     mask_hw = _mask_channel(decoded.pixels)
     _check_values(Path(path), mask_hw)
-    mask_hw = _keep_values(Path(path), mask_hw) if values == "keep" else _auto_values(Path(path), mask_hw)
-    return Decoded(mask_hw, decoded.warnings)
+    if values == "keep":
+        return Decoded(_keep_values(Path(path), mask_hw), decoded.warnings)
+    values_hw = _auto_values(Path(path), mask_hw)
+    is_scaled = mask_hw.dtype == np.uint16 and mask_hw.max() > 255 and not np.isin(values_hw, (0, 255)).all()
+    return Decoded(values_hw, (*decoded.warnings, *([SCALED_TO_8_BITS] if is_scaled else [])))
 
 
 def resize_mask(mask_hw: NDArray[Any], height: int, width: int) -> NDArray[Any]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
+
+from toolkit.core.files import require_apart
 from toolkit.npz.reading import load_npz_data
-from toolkit.preview import Tile, contact_sheet, image_mask_overlay, save_png
+from toolkit.preview import Tile, contact_sheet, image_mask_overlay, require_drawable, save_png
 
 
 def save_npz_preview(
@@ -23,13 +27,20 @@ def save_npz_preview(
     Raises:
         MvtkError: a file cannot be read or drawn, or the PNG cannot be written.
     """
+    require_apart(output, files)
     if len(files) == 1:
-        image, mask = load_npz_data(files[0])
+        image, mask = _load_pair(files[0])
         picture = image_mask_overlay(image, mask, files[0].name)
     else:
         tiles = []
         for file in files:
-            image, mask = load_npz_data(file)
+            image, mask = _load_pair(file)
             tiles.append(Tile(image, f"{file.stem} {image.shape[1]}x{image.shape[0]}", mask=mask))
         picture = contact_sheet(tiles, columns=columns)
     save_png(output, picture, overwrite=overwrite)
+
+
+def _load_pair(file: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    image, mask = load_npz_data(file)
+    require_drawable(file, image, mask)
+    return image, mask

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from toolkit.annotations.yolo_layout import list_files
 from toolkit.core.batch import Figures, Job, Outcome, Step
-from toolkit.core.errors import InputProblemsError
-from toolkit.core.options import BatchOptions
+from toolkit.core.errors import InputProblemsError, MvtkError
+from toolkit.core.options import ALL, BatchOptions
 from toolkit.npz.checks import NpzKind, check_npz
 from toolkit.npz.reading import DEFAULT_MAX_BYTES
 
@@ -70,6 +70,9 @@ class VerifyNpzJob(Job[NpzFile]):
         if missing:
             raise InputProblemsError("cannot verify", missing)
         self._files = list(self._list())
+        if not self._files and options.shard == ALL:
+            folders = ", ".join(map(str, options.paths))
+            raise MvtkError(f"there are no NPZ files in {folders}", "name folders or files that have some")
 
     @property
     def options(self) -> VerifyNpzOptions:

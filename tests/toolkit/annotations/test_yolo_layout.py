@@ -89,7 +89,7 @@ def test_linked_files_and_folders_are_followed_once_and_loops_end(tmp_path: Path
     (elsewhere / "back").symlink_to(root)
     (root / "w.png").symlink_to(elsewhere / "in" / "y.png")
     (root / "broken.png").symlink_to("nowhere.png")
-    assert list_files(root, IMAGE_SUFFIXES) == ["b/in/y.png", "w.png", "z/x.png"]
+    assert list_files(root, IMAGE_SUFFIXES) == ["b/in/y.png", "broken.png", "w.png", "z/x.png"]
 
 
 def test_a_folder_that_is_not_there_cannot_be_listed(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_all_problems_are_reported_together(config: Path) -> None:
     assert caught.value.message == str(config)
     assert caught.value.problems == (
         "unknown key 'wokers'; did you mean 'workers'?",
-        "'max_files' is given twice, as max-files and max_files are one option",
+        "'max_files' is given twice, with a dash and with an underscore",
         "unknown key 'qqq'; see --help for the options",
         "unknown key '3'; see --help for the options",
         "'splits': expected a value or a list of values, found a mapping",

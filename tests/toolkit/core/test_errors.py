@@ -56,4 +56,4 @@ def test_errors_travel_whole(error: Exception) -> None:
 
 def test_all_problems_of_an_input_are_in_its_text() -> None:
     assert str(ERRORS[4]) == r"a.json: one; two\n; mend both"
-    assert str(ERRORS[3]) == "torch is not installed; install it with: pip install 'mvtk[torch]'"
+    assert str(ERRORS[3]) == "torch is not installed; install it in mvtk's folder with: pip install '.[torch]'"

@@ -112,7 +112,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path, capsys: pytest
 
 def test_the_extra_is_named_where_scikit_image_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(MissingExtraError, match=r"scikit-image is not installed; .* 'mvtk\[demo\]'"):
+    with pytest.raises(MissingExtraError, match=r"scikit-image is not installed; .* '\.\[demo\]'"):
         write_demo(tmp_path)
 
 
