@@ -13,7 +13,7 @@ A service is an options model, a plan and a step, bound together by a :class:`Jo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
@@ -65,6 +65,10 @@ class Outcome:
         return cls(source, "failed", reason=one_line(reason), kind=kind)
 
 
+Publishing = Callable[[], Outcome]
+"""What is left to do of an item when its result is made: to publish it."""
+
+
 class Item(Protocol):
     """A unit of work: small, picklable, named by its path relative to the job's root."""
 
@@ -87,8 +91,12 @@ class Step(ABC, Generic[ItemT]):
         """
 
     @abstractmethod
-    def process_one(self, item: ItemT) -> Outcome:
+    def process_one(self, item: ItemT) -> Outcome | Publishing:
         """Do one item and publish its result atomically.
+
+        Returns:
+            the outcome; or, where publishing waits long for the disk, a function that publishes and returns it. That
+            one may run in another thread while the next item is begun; it raises as this method does.
 
         Raises:
             MvtkError: the item's trouble; it fails the item.

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import importlib
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
-from toolkit.core.batch import Item, Outcome, Step
+from toolkit.core.batch import Item, Outcome, Publishing, Step
 from toolkit.core.errors import BugError, MvtkError, StopRunError
+
+ResultT = TypeVar("ResultT")
 
 _PR_SET_PDEATHSIG = 1
 _HANG_UP = (EOFError, ConnectionResetError, BrokenPipeError)
@@ -60,8 +65,18 @@ def set_up(step: Step[Any], device: str) -> Ready | Stopped:
 
 def process(step: Step[Any], item: Item) -> Outcome | Stopped:
     """Do one item; its trouble, expected or not, becomes its outcome."""
+    result = _guarded(item, functools.partial(step.process_one, item))
+    return result if isinstance(result, Outcome | Stopped) else _publish(item, result)
+
+
+def _publish(item: Item, publishing: Publishing) -> Outcome | Stopped:
+    return _guarded(item, publishing)
+
+
+def _guarded(item: Item, action: Callable[[], ResultT]) -> ResultT | Outcome | Stopped:
+    """Return what ``action`` returns; its trouble becomes the outcome of ``item``."""
     try:
-        return step.process_one(item)
+        return action()
     except StopRunError as error:
         return Stopped(error, Outcome.failed(item.source, str(error), kind="run stopped"))
     except MvtkError as error:
@@ -114,14 +129,32 @@ def _serve(connection: Connection) -> None:
         start: Start = connection.recv()
         answer = set_up(start.step, start.device)
         connection.send(answer)
-        while isinstance(answer, Ready):
-            item: Item = connection.recv()
-            _send(connection, item, process(start.step, item))
+        if isinstance(answer, Ready):
+            with ThreadPoolExecutor(1, thread_name_prefix="publisher") as publisher:
+                _do_items(connection, start.step, publisher)
     except _HANG_UP:
         raise
     except Exception as error:  # noqa: BLE001 - the boundary where a bug becomes a value
         reason = f"a worker cannot take the work: {_summary(error)}"
         connection.send(Stopped(BugError(reason, traceback.format_exc())))
+
+
+def _do_items(connection: Connection, step: Step[Any], publisher: Executor) -> None:
+    """Do items until the driver hangs up; one is published while the next is begun. Answers keep the items' order."""
+    publishing: tuple[Item, Future[Outcome | Stopped]] | None = None
+    while True:
+        if publishing and not connection.poll():
+            _send(connection, publishing[0], publishing[1].result())
+            publishing = None
+        item: Item = connection.recv()
+        result = _guarded(item, functools.partial(step.process_one, item))
+        if publishing:
+            _send(connection, publishing[0], publishing[1].result())
+            publishing = None
+        if isinstance(result, Outcome | Stopped):
+            _send(connection, item, result)
+        else:
+            publishing = item, publisher.submit(_publish, item, result)
 
 
 def _send(connection: Connection, item: Item, result: Outcome | Stopped) -> None:

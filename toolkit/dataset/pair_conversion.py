@@ -5,13 +5,14 @@ Driver and workers both start with this module: it imports no pydantic, and Open
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.core.batch import Outcome, Step
+from toolkit.core.batch import Outcome, Publishing, Step
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import TargetExistsError, atomic_write, make_folder, read_bytes, write_bytes
 from toolkit.dataset.pairing import Pair
@@ -45,8 +46,8 @@ class ConvertPair(Step[Pair]):
     compression: Compression
     overwrite: bool
 
-    def process_one(self, item: Pair) -> Outcome:
-        """Convert one pair.
+    def process_one(self, item: Pair) -> Outcome | Publishing:
+        """Convert one pair; what is returned publishes it.
 
         Raises:
             MvtkError: a file cannot be read or written, or is refused; see :class:`PairOptions`.
@@ -57,6 +58,13 @@ class ConvertPair(Step[Pair]):
             self._copy_label(label, label_path)
             return Outcome.done(item.source, restored=f"labels/{item.stem}.txt")
         pieces, (width, height), warnings = self._encode(item)
+        size_bytes = sum(len(piece) for piece in pieces)
+        done = Outcome.done(item.source, warnings=warnings, size=f"{width}x{height}", bytes=size_bytes)
+        return functools.partial(self._publish, item, label, pieces, done)
+
+    def _publish(self, item: Pair, label: bytes, pieces: list[Buffer], done: Outcome) -> Outcome:
+        """Publish a converted pair: its label when its NPZ file is written, then the NPZ file."""
+        npz_path, label_path = output_paths(self.output_root, item.stem)
         make_folder(npz_path.parent)
         try:
             with atomic_write(npz_path, overwrite=self.overwrite) as stream, self._label_copied(label, label_path):
@@ -65,8 +73,7 @@ class ConvertPair(Step[Pair]):
             if not npz_path.exists():
                 raise
             return Outcome.skipped(item.source, ALREADY_CONVERTED)
-        size_bytes = sum(len(piece) for piece in pieces)
-        return Outcome.done(item.source, warnings=warnings, size=f"{width}x{height}", bytes=size_bytes)
+        return done
 
     def _encode(self, item: Pair) -> tuple[list[Buffer], tuple[int, int], tuple[str, ...]]:
         from toolkit.npz.packing import encode_pair

@@ -127,7 +127,8 @@ def _auto_values(path: Path, mask_hw: NDArray[Any]) -> NDArray[np.uint8]:
     if low == high:
         return np.full(mask_hw.shape, 255 if high > 0 else 0, np.uint8)
     if (is_high | (mask_hw == low)).all():
-        return np.where(is_high, np.uint8(255), np.uint8(0))
+        two_valued: NDArray[np.uint8] = np.multiply(is_high, 255, dtype=np.uint8)
+        return two_valued
     if mask_hw.dtype.kind == "f":
         if high > 1:
             raise ImageError(f"{path}: the mask holds floats above 1 (up to {high})", "scale them to 0 to 1 first")

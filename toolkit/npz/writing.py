@@ -35,7 +35,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 _FAST_LEVEL: Final = 2
 _ISAL_LEVEL: Final = 2
 _MAX_ISAL_GROWTH: Final = 1.2
-_SAMPLE_BYTES: Final = 6 << 10
+_SAMPLE_BYTES: Final = 4 << 10
 # libdeflate needs input and output whole in memory: larger arrays are deflated piece by piece by zlib.
 _MAX_WHOLE_BYTES: Final = 256 << 20
 _ZLIB_FAST_LEVEL: Final = 1

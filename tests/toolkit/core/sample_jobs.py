@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import threading
@@ -195,3 +196,31 @@ class SampleJob(Job[Named]):
 
 def items(names: Iterable[str]) -> list[Named]:
     return [Named(name) for name in names]
+
+
+@dataclass(frozen=True)
+class Publishing(Step[Named]):
+    """Leaves the end of each item to a function, as the item's name says: ``fail`` and ``bug`` happen in there.
+
+    Attributes:
+        folder: where the ends are noted, one line each.
+    """
+
+    folder: Path
+
+    def process_one(self, item: Named) -> Outcome | Callable[[], Outcome]:
+        if item.action == "now":
+            return Outcome.done(item.source)
+        return functools.partial(self._publish, item)
+
+    def _publish(self, item: Named) -> Outcome:
+        time.sleep(0.02)
+        if item.action == "fail":
+            raise MvtkError(f"{item.source}: not good")
+        if item.action == "bug":
+            raise ValueError(item.source)
+        if item.action == "full":
+            raise StopRunError("no space")
+        with (self.folder / "ends").open("a") as ends:
+            ends.write(f"{item.source} {threading.current_thread().name}\n")
+        return Outcome.done(item.source)

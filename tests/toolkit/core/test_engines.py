@@ -17,6 +17,7 @@ from tests.toolkit.core.sample_jobs import (
     HoldsALock,
     Idle,
     Named,
+    Publishing,
     Unloadable,
     items,
 )
@@ -305,3 +306,27 @@ def test_an_early_crew_does_the_work_and_what_is_not_needed_ends(tmp_path: Path)
 def test_a_preload_that_fails_is_left_to_the_work(tmp_path: Path) -> None:
     with spawning.early_crew(1, "no.such.module") as crew:
         assert len(list(engines.run(Acting(tmp_path), items(["ok:1"]), devices=CPU, crew=crew))) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_what_is_published_later_is_answered_for_like_anything_else(tmp_path: Path, workers: int) -> None:
+    names = ["ok:1", "now:1", "fail:1", "bug:1", "now:2", "ok:2", "ok:3"]
+    outcomes = list(engines.run(Publishing(tmp_path), items(names), devices=CPU * workers))
+    assert sorted(outcome.source for outcome in outcomes) == sorted(names)
+    if workers < 2:
+        assert [outcome.source for outcome in outcomes] == names
+    statuses = {outcome.source: outcome.status for outcome in outcomes}
+    assert statuses == {name: "failed" if name[0] in "fb" else "done" for name in names}
+    assert [outcome.source for outcome in outcomes if outcome.traceback] == ["bug:1"]
+    ends = (tmp_path / "ends").read_text()
+    assert sorted(line.split()[0] for line in ends.splitlines()) == ["ok:1", "ok:2", "ok:3"]
+    assert ("publisher" in ends) == bool(workers)
+
+
+def test_publishing_that_finds_the_disk_full_stops_the_run(tmp_path: Path) -> None:
+    outcomes: list[Outcome] = []
+    run = engines.run(Publishing(tmp_path), items(["ok:1", "full:1", *["ok:2"] * 50]), devices=CPU)
+    with pytest.raises(StopRunError):
+        outcomes.extend(run)
+    assert [outcome.status for outcome in outcomes[:2]] == ["done", "failed"]
+    assert len(outcomes) < 6
