@@ -91,6 +91,7 @@ def _write_inputs(folder: Path, pictures: list[tuple[NDArray[np.uint8], NDArray[
     """Write ``count`` different RGB PNGs with masks and labels: the pictures, turned and rolled."""
     for kind in ("images/train", "labels/train", "masks"):
         (folder / kind).mkdir(parents=True)
+    (folder / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [object]\n")
     for index in range(count):
         image, mask = pictures[index % len(pictures)]
         turns, shift = index // len(pictures) % 4, index // (4 * len(pictures)) * 13

@@ -14,6 +14,8 @@ from toolkit.core.files import read_bytes, write_bytes
 from toolkit.dataset.pairing import Pair
 
 DATA_YAML = "data.yaml"
+RGB_AND_MASK = 4
+"""Channels of an RGB image with its mask."""
 KEPT = "data.yaml exists with other content and was kept; --overwrite replaces it"
 _MARK = "# Written by mvtk; it is kept as it is once it was edited. Checksum: "
 
@@ -46,6 +48,7 @@ def publish_data_yaml(
     names: Mapping[int, str] | None,
     labels_root: Path,
     splits: Sequence[str],
+    keep_mode: bool,
     overwrite: bool,
 ) -> str:
     """Write the data YAML of a converted dataset; return a remark for the user, or an empty string.
@@ -58,6 +61,7 @@ def publish_data_yaml(
         names: class names by id; None: as many numbered names as the labels need.
         labels_root: the root of the labels dataset.
         splits: the splits in the order in which to list them.
+        keep_mode: whether the images kept their own channels; the dataset's first file then says how many.
         overwrite: replace an edited file.
 
     Raises:
@@ -67,7 +71,7 @@ def publish_data_yaml(
     body = format_data_yaml(
         names or _numbered_names(labels_root, pairs),
         [split for split in splits if split in used],
-        channels=_channels(output_root, pairs),
+        channels=_kept_channels(output_root, pairs) if keep_mode else RGB_AND_MASK,
     )
     text = f"{_MARK}{_checksum(body)}\n{body}"
     target = output_root / DATA_YAML
@@ -102,12 +106,12 @@ def _numbered_names(labels_root: Path, pairs: Sequence[Pair]) -> dict[int, str]:
     return {class_id: f"class_{class_id}" for class_id in range(highest + 1)}
 
 
-def _channels(output_root: Path, pairs: Sequence[Pair]) -> int:
-    """Return the channels of image and mask together, as the dataset's first file has them; 4 unless modes are kept."""
+def _kept_channels(output_root: Path, pairs: Sequence[Pair]) -> int:
+    """Return the channels of image and mask together, as the dataset's first file has them."""
     from toolkit.npz import open_npz
 
     for pair in pairs:
         with suppress(MvtkError), open_npz(output_root / "images" / f"{pair.stem}.npz") as npz:
             header = npz.header("image")
             return (header.shape[2] if header and len(header.shape) == 3 else 1) + 1
-    return 4
+    return RGB_AND_MASK

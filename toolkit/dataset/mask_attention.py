@@ -178,6 +178,7 @@ class MaskAttentionJob(Job[Pair]):
                 names=self._names,
                 labels_root=self._options.labels_dataset_root,
                 splits=self._options.splits,
+                keep_mode=self._options.keep_mode,
                 overwrite=self._options.overwrite,
             )
             if remark:
