@@ -13,8 +13,7 @@ class LazyGroup(TyperGroup):
     """A group that lists stubs; :meth:`load` replaces the stub of the command that is called."""
 
     def load(self, name: str) -> Any:
-        """Return the command called ``name``, None if there is none."""
-        raise NotImplementedError
+        """Return the command called ``name``, None where there is none to be built; subclasses know of some."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Build the command that the first argument names."""
