@@ -194,7 +194,7 @@ def preprocess(
     ],
     imgsz: Annotated[
         int,
-        typer.Option(min=0, max=16384, metavar="PX", help="Side of the letterbox square; 0 keeps the image's size."),
+        typer.Option(metavar="PX", help="Side of the letterbox square; 0 keeps the image's size."),
     ] = 640,
     file_format: Annotated[
         Literal["npy", "pt"] | None,
@@ -221,11 +221,12 @@ def preprocess(
         PreprocessOptions,
         files=tuple(files),
         output=output,
+        imgsz=imgsz,
         file_format=file_format,
         overwrite=overwrite,
         workers=workers,
         dry_run=dry_run,
-    ).model_copy(update={"imgsz": imgsz or None})
+    )
     run_batch(PreprocessJob(options), OutputOptions(report, log, json, quiet, verbose))
 
 

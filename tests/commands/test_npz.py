@@ -180,3 +180,11 @@ def test_preview_names_the_file_that_cannot_be_drawn(
 def test_an_empty_folder_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["npz", "verify", str(tmp_path)]) == 3
     assert "there are no NPZ files" in capsys.readouterr().err
+
+
+def test_preprocess_refuses_a_side_that_no_model_has(
+    pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for side in ("-1", "100000"):
+        assert run(["npz", "preprocess", str(pair), "-o", str(tmp_path / "x.npy"), "--imgsz", side]) == 2
+    assert capsys.readouterr().err.count("--imgsz: Input should be ") == 2

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from toolkit.core.batch import Item, Outcome, Publishing, Step
+from toolkit.core.batch import Item, Outcome, Step
 from toolkit.core.errors import BugError, MvtkError, StopRunError
 
 ResultT = TypeVar("ResultT")
@@ -66,11 +66,7 @@ def set_up(step: Step[Any], device: str) -> Ready | Stopped:
 def process(step: Step[Any], item: Item) -> Outcome | Stopped:
     """Do one item; its trouble, expected or not, becomes its outcome."""
     result = _guarded(item, functools.partial(step.process_one, item))
-    return result if isinstance(result, Outcome | Stopped) else _publish(item, result)
-
-
-def _publish(item: Item, publishing: Publishing) -> Outcome | Stopped:
-    return _guarded(item, publishing)
+    return result if isinstance(result, Outcome | Stopped) else _guarded(item, result)
 
 
 def _guarded(item: Item, action: Callable[[], ResultT]) -> ResultT | Outcome | Stopped:
@@ -154,7 +150,7 @@ def _do_items(connection: Connection, step: Step[Any], publisher: Executor) -> N
         if isinstance(result, Outcome | Stopped):
             _send(connection, item, result)
         else:
-            publishing = item, publisher.submit(_publish, item, result)
+            publishing = item, publisher.submit(_guarded, item, result)
 
 
 def _send(connection: Connection, item: Item, result: Outcome | Stopped) -> None:

@@ -70,7 +70,7 @@ def publish_data_yaml(
     used = {pair.stem.partition("/")[0] for pair in pairs}
     body = format_data_yaml(
         names or _numbered_names(labels_root, pairs),
-        [split for split in splits if split in used],
+        [split for split in splits if split in used and (output_root / "images" / split).is_dir()],
         channels=_kept_channels(output_root, pairs) if keep_mode else RGB_AND_MASK,
     )
     text = f"{_MARK}{_checksum(body)}\n{body}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -137,9 +137,9 @@ class MaskAttentionJob(Job[Pair]):
     def plan(self) -> Iterator[Pair | Outcome]:
         """Yield each pair to convert, and why each other entry is not converted."""
         for entry in self._index:
-            if not self._options.shard.holds(entry.source):
-                continue
-            yield self._finished(entry) or entry if isinstance(entry, Pair) else entry
+            if self._options.shard.holds(entry.source):
+                finished = self._finished(entry) if isinstance(entry, Pair) else None
+                yield finished or entry
 
     def step(self) -> Step[Pair]:
         """Return the conversion of one pair."""
@@ -162,9 +162,18 @@ class MaskAttentionJob(Job[Pair]):
             overwrite=options.overwrite,
         )
 
-    def claim(self) -> AbstractContextManager[None]:
-        """Hold the output folder and remove what killed runs left there."""
-        return self._claimed()
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Hold the output folder and remove what killed runs, and workers of this one, left there."""
+        options = self._options
+        make_folder(options.output_root)
+        part = "" if options.shard == ALL else f"{options.shard.index}-of-{options.shard.count}"
+        with hold_folder(options.output_root, self.command, part=part):
+            sweep_leftovers(options.output_root)
+            try:
+                yield
+            finally:
+                sweep_leftovers(options.output_root)
 
     def finish(self, figures: Figures) -> None:
         """Write ``data.yaml``, if there is anything in the dataset."""
@@ -213,19 +222,6 @@ class MaskAttentionJob(Job[Pair]):
             return Outcome.skipped(pair.source, ALREADY_CONVERTED) if label_path.exists() else None
         except OSError as error:
             return Outcome.failed(pair.source, str(explain_os_error(error, npz_path, "look at")))
-
-    @contextmanager
-    def _claimed(self) -> Iterator[None]:
-        options = self._options
-        make_folder(options.output_root)
-        part = "" if options.shard == ALL else f"{options.shard.index}-of-{options.shard.count}"
-        with ExitStack() as stack:
-            stack.enter_context(hold_folder(options.output_root, self.command, part=part))
-            sweep_leftovers(options.output_root)
-            try:
-                yield
-            finally:
-                sweep_leftovers(options.output_root)  # of workers that died meanwhile
 
 
 def _outputs_among_inputs(options: MaskAttentionOptions, index: PairIndex) -> list[str]:

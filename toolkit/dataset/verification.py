@@ -74,8 +74,10 @@ class VerifySample(Step[Sample]):
         except NpzError as error:
             problems.append(error.problem)
         else:
-            problems += pair_problems("image", image, "mask", mask) or self._channel_problems(image.shape)
-            details["content"] = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).hexdigest()
+            problems += pair_problems("image", image, "mask", mask)
+            if not problems:
+                problems += self._channel_problems(image.shape)
+                details["content"] = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).hexdigest()
         kind = "problems"
         if item.has_label:
             label_problems, details["boxes"] = self._check_labels(root, item.label)

@@ -32,7 +32,7 @@ class PreprocessOptions(BatchOptions):
         files: mask-attention NPZ files.
         output: the file to write for one input, if it ends in ``.npy`` or ``.pt``; else a folder, made if missing, for
             ``<stem>.npy`` or ``<stem>.pt``.
-        imgsz: side of the letterbox square in pixels; None keeps the image's size.
+        imgsz: side of the letterbox square in pixels; 0 keeps the image's size.
         file_format: "npy" is read by ``np.load``, "pt" by ``torch.load(…, weights_only=True)``; None goes by the
             suffix of ``output``, and is "npy" for a folder.
         overwrite: replace files that exist.
@@ -40,7 +40,7 @@ class PreprocessOptions(BatchOptions):
 
     files: tuple[Path, ...] = Field(min_length=1)
     output: Path
-    imgsz: int | None = Field(default=640, ge=1, le=MAX_IMGSZ)
+    imgsz: int = Field(default=640, ge=0, le=MAX_IMGSZ)
     file_format: TensorFormat | None = None
     overwrite: bool = False
 
@@ -57,7 +57,7 @@ class PreprocessFile(Step[TensorFile]):
     """Make the model input of one file."""
 
     def __init__(self, options: PreprocessOptions) -> None:
-        self._imgsz = options.imgsz
+        self._imgsz = options.imgsz or None
         self._overwrite = options.overwrite
 
     def process_one(self, item: TensorFile) -> Outcome:

@@ -355,3 +355,12 @@ def test_left_over_temporaries_of_killed_runs_are_removed(tmp_path: Path) -> Non
     convert(inputs)
     assert not dead.exists()
     assert foreign.exists()
+
+
+def test_a_split_of_which_nothing_could_be_converted_is_not_in_the_data_yaml(tmp_path: Path) -> None:
+    inputs = Inputs(tmp_path)
+    inputs.add("a.png", "train")
+    inputs.add("b.png", "test")
+    (inputs.images / "images/test/b.png").write_bytes(b"")
+    convert(inputs)
+    assert "test" not in yaml.safe_load((inputs.output / "data.yaml").read_text())

@@ -145,3 +145,9 @@ def test_no_dataset_says_what_was_expected(tmp_path: Path, name: str) -> None:
     with pytest.raises(MvtkError) as caught:
         verify(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
+
+
+def test_an_array_of_dates_is_a_problem_and_no_bug(dataset: Path) -> None:
+    image = np.zeros((24, 32), "datetime64[D]")
+    save_npz(dataset / "images/val/frame_0003.npz", {"image": image, "mask": blob_mask()}, overwrite=True)
+    assert "has dtype datetime64[D]" in reasons(dataset)["images/val/frame_0003.npz"]
