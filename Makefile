@@ -14,7 +14,7 @@ DEMO := demo-output
 .PHONY: help demo test test-slow check fix bench lock clean
 
 help:
-	@echo 'make demo       the main job on real photographs, in demo-output/ (installs the core only)'
+	@echo 'make demo       the main jobs on real photographs, in demo-output/ (installs the core only)'
 	@echo 'make test       all tests but those marked slow or gpu (installs everything, about 6 GB)'
 	@echo 'make test-slow  the tests marked slow and gpu'
 	@echo 'make check      formatting, lint, types, README drift'
@@ -42,7 +42,11 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/mvtk dataset convert-mask-attention --config configs/demo.yaml --report $(DEMO)/convert.json
 	$(BIN)/mvtk dataset verify $(DEMO)/mask_attention_yolo --report $(DEMO)/verify.json
 	$(BIN)/mvtk dataset preview $(DEMO)/mask_attention_yolo --output $(DEMO)/sheet.png
-	@echo 'look at $(DEMO)/sheet.png'
+	$(BIN)/python -m toolkit.edges.demo $(DEMO)/sa1b
+	$(BIN)/mvtk edges update --config configs/edges.yaml --report $(DEMO)/edges.json
+	$(BIN)/mvtk edges verify --npz-dir $(DEMO)/sa1b/extracted --json-dir $(DEMO)/sa1b
+	$(BIN)/mvtk edges preview $(DEMO)/sa1b/sa_3.json $(DEMO)/sa1b/sa_4.json --output $(DEMO)/edges.png
+	@echo 'look at $(DEMO)/sheet.png and $(DEMO)/edges.png'
 
 test: $(VENV)/.installed-all
 	$(BIN)/python -m pytest

@@ -15,6 +15,7 @@ from commands.lazy import LazyGroup, lazy_command, stub
 GROUPS = {
     "npz": "Inspect, verify, pack, preprocess and preview NPZ files.",
     "dataset": "Build, verify and preview training datasets.",
+    "edges": "Edge maps of instance masks: update, verify, extract and preview.",
 }
 """Each group's help line, here so that ``mvtk --help`` imports none of them."""
 

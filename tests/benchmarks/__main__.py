@@ -1,4 +1,4 @@
-"""Run the benchmarks named on the command line, or all: ``python -m tests.benchmarks [conversion startup reading]``."""
+"""Run the benchmarks named on the command line, or all: ``python -m tests.benchmarks [edges conversion …]``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import conversion, reading, startup
+from tests.benchmarks import conversion, edges, reading, rewriting, startup
 
-BENCHMARKS = {"startup": startup.measure, "reading": reading.measure, "conversion": conversion.measure}
+BENCHMARKS = {
+    "startup": startup.measure,
+    "reading": reading.measure,
+    "rewriting": rewriting.measure,
+    "conversion": conversion.measure,
+    "edges": edges.measure,
+}
 
 
 def main(names: list[str]) -> int:

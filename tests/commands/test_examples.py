@@ -15,6 +15,7 @@ from commands import main
 from commands.main import run
 from tests.conftest import PROJECT
 from toolkit.dataset.demo import write_demo
+from toolkit.edges.demo import write_demo as write_edges_demo
 
 
 def examples() -> list[str]:
@@ -32,6 +33,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `make demo` has run."""
     folder = tmp_path_factory.mktemp("demo")
     write_demo(folder / "demo-output")
+    write_edges_demo(folder / "demo-output" / "sa1b")
     (folder / "configs").symlink_to(PROJECT / "configs")
     command = ["dataset", "convert-mask-attention", "--config", "configs/demo.yaml", "-q"]
     subprocess.run([sys.executable, "-m", "commands.main", *command], cwd=folder, check=True, env=_environment())

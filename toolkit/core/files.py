@@ -16,7 +16,7 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -57,7 +57,9 @@ def explain_os_error(error: OSError, path: Path | str, action: str) -> MvtkError
 
 
 @contextmanager
-def atomic_write(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+def atomic_write(
+    target: Path, *, overwrite: bool = False, last_check: Callable[[], None] | None = None
+) -> Iterator[BinaryIO]:
     """Open a temporary file for writing and publish it as ``target`` when the block ends without an exception.
 
     A new file gets the mode that the umask leaves; one that replaces a file keeps the old mode (and, for root, the
@@ -66,6 +68,7 @@ def atomic_write(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]
     Args:
         target: the file to make; its folder must exist.
         overwrite: whether an existing ``target`` may be replaced.
+        last_check: called when all is on the disk, right before publishing; it raises where that must not happen.
 
     Raises:
         TargetExistsError: ``target`` exists and ``overwrite`` is false, also when it appeared meanwhile.
@@ -87,6 +90,8 @@ def atomic_write(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]
                 if overwrite:
                     _copy_ownership(final, descriptor)
                 os.fsync(descriptor)
+            if last_check is not None:
+                last_check()
             _publish(temporary, final, overwrite=overwrite)
         except BaseException:
             with suppress(OSError):

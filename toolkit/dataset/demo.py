@@ -87,7 +87,7 @@ def write_demo(output: Path) -> int:
         MvtkError: ``output`` is not an empty folder, or cannot be written.
     """
     _skimage()
-    _require_empty(output)
+    require_empty(output)
     for split in SPLITS:
         make_folder(output / "photographs" / "images" / split)
         make_folder(output / "annotations" / "labels" / split)
@@ -322,7 +322,7 @@ def _encode(pixels: NDArray[np.uint8], suffix: str) -> bytes:
     return stream.getvalue()
 
 
-def _require_empty(folder: Path) -> None:
+def require_empty(folder: Path) -> None:
     """Raise an MvtkError if there is something at ``folder`` that is not an empty folder."""
     try:
         if any(folder.iterdir()):
@@ -333,19 +333,34 @@ def _require_empty(folder: Path) -> None:
         raise explain_os_error(error, folder, "list the folder") from error
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write the demonstration input into the folder given and return the exit code: 2 on wrong usage, 3 on failure."""
+def run_demo(arguments: Sequence[str], module: str, write: Callable[[Path], int], what: str) -> int:
+    """Write a demonstration input into the folder given on the command line.
+
+    Args:
+        arguments: of the command line.
+        module: which is run, for the usage line.
+        write: writes the input into a folder and returns how many photographs it has.
+        what: comes with the photographs.
+
+    Returns:
+        The exit code: 2 on wrong usage, 3 on failure.
+    """
     if len(arguments) != 1:
-        sys.stderr.write("usage: python -m toolkit.dataset.demo OUT\n")
+        sys.stderr.write(f"usage: python -m {module} OUT\n")
         return 2
     output = Path(arguments[0])
     try:
-        count = write_demo(output)
+        count = write(output)
     except MvtkError as error:
         sys.stderr.write(f"error: {error}\n")
         return 3
-    sys.stdout.write(f"{count} photographs with masks, labels and a mapping: {output}\n")
+    sys.stdout.write(f"{count} photographs with {what}: {output}\n")
     return 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the demonstration input into the folder given; see :func:`run_demo`."""
+    return run_demo(arguments, "toolkit.dataset.demo", write_demo, "masks, labels and a mapping")
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from toolkit.core.batch import Figures, Job, Outcome, Step
+from toolkit.core.claims import claimed_folder
 from toolkit.core.driver import run_to_end
 from toolkit.core.errors import InputProblemsError, collected
-from toolkit.core.files import explain_os_error, make_folder, sweep_leftovers
-from toolkit.core.locks import hold_folder
+from toolkit.core.files import explain_os_error, make_folder
 from toolkit.core.options import ALL, BatchOptions
 from toolkit.dataset.data_yaml import publish_data_yaml, read_class_names
 from toolkit.dataset.pair_conversion import ALREADY_CONVERTED, ConvertPair, output_paths
@@ -167,13 +167,8 @@ class MaskAttentionJob(Job[Pair]):
         """Hold the output folder and remove what killed runs, and workers of this one, left there."""
         options = self._options
         make_folder(options.output_root)
-        part = "" if options.shard == ALL else f"{options.shard.index}-of-{options.shard.count}"
-        with hold_folder(options.output_root, self.command, part=part):
-            sweep_leftovers(options.output_root)
-            try:
-                yield
-            finally:
-                sweep_leftovers(options.output_root)
+        with claimed_folder(options.output_root, self.command, options.shard):
+            yield
 
     def finish(self, figures: Figures) -> None:
         """Write ``data.yaml``, if there is anything in the dataset."""

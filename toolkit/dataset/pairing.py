@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toolkit.annotations.yolo_layout import IMAGE_SUFFIXES, find_split_folders, index_labels, list_files
+from toolkit.annotations.yolo_layout import IMAGE_SUFFIXES, find_split_folders, index_labels
 from toolkit.core.batch import Outcome
 from toolkit.core.errors import InputProblemsError, MvtkError, collected
 from toolkit.core.files import read_bytes
+from toolkit.core.listing import list_files
 
 IMAGE_NOT_FOUND = "image not found"
 MASK_NOT_FOUND = "mask not found"

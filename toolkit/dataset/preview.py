@@ -7,8 +7,9 @@ from pathlib import Path
 
 from toolkit.annotations.yolo import boxes_to_xyxy, load_labels, parse_labels
 from toolkit.annotations.yolo_data_yaml import find_data_yaml, load_data_yaml
-from toolkit.annotations.yolo_layout import find_split_folders, label_folder_of, list_files
+from toolkit.annotations.yolo_layout import find_split_folders, label_folder_of
 from toolkit.core.errors import MvtkError
+from toolkit.core.listing import list_files
 from toolkit.npz import load_npz_data
 from toolkit.preview import Tile, contact_sheet, require_drawable, save_png
 

@@ -1,4 +1,4 @@
-"""NPZ files: strict reading, deterministic writing, checks, and the input of a YOLO model made from one."""
+"""NPZ files: strict reading, deterministic writing, rewriting, checks, and the input of a YOLO model made from one."""
 
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from toolkit.npz.pair_options import Compression, PairOptions
     from toolkit.npz.preprocess import preprocess_npz_array, preprocess_npz_for_yolo
     from toolkit.npz.reading import DEFAULT_MAX_BYTES, NpzReader, load_npz_data, open_npz, read_npz
+    from toolkit.npz.rewriting import rewrite_npz
     from toolkit.npz.writing import encode_npz, save_npz
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "preprocess_npz_array",
     "preprocess_npz_for_yolo",
     "read_npz",
+    "rewrite_npz",
     "save_npz",
 ]
 
@@ -47,6 +49,7 @@ __getattr__ = lazy_names(
         "pair_options": ("Compression", "PairOptions"),
         "preprocess": ("preprocess_npz_array", "preprocess_npz_for_yolo"),
         "reading": ("DEFAULT_MAX_BYTES", "NpzReader", "load_npz_data", "open_npz", "read_npz"),
+        "rewriting": ("rewrite_npz",),
         "writing": ("encode_npz", "save_npz"),
     },
 )

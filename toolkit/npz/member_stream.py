@@ -11,12 +11,14 @@ import deflate
 
 from toolkit.npz.errors import NpzError
 from toolkit.npz.source import ByteSource
-from toolkit.npz.zip_members import locate_data
+from toolkit.npz.zip_members import WRONG_CHECKSUM, locate_data, member_error
 from toolkit.npz.zip_records import STORED, Member
 
 # libdeflate inflates twice as fast as zlib, but only whole: larger members are inflated piece by piece.
 _MAX_WHOLE_BYTES: Final = 64 << 20
 _CHUNK_BYTES: Final = 256 << 10
+# Such a member is read in one system call, where its header alone would take three.
+_SMALL_BYTES: Final = 4 << 10
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
 
@@ -60,14 +62,14 @@ class MemberStream(ABC):
         while self.remaining:
             self.read_into(scratch[: self.remaining])
         if self._crc32 != self._member.crc32:
-            raise self._damaged("its checksum (CRC-32) does not match its data")
+            raise self._damaged(WRONG_CHECKSUM)
 
     @abstractmethod
     def _fill(self, view: memoryview) -> None:
         """Fill ``view`` with the next decoded bytes."""
 
     def _damaged(self, problem: str) -> NpzError:
-        return NpzError(self._source.path, f"member '{self._member.key}': {problem}")
+        return member_error(self._source, self._member, problem)
 
 
 def open_stream(source: ByteSource, member: Member, *, start_only: bool = False) -> MemberStream:
@@ -83,11 +85,13 @@ def open_stream(source: ByteSource, member: Member, *, start_only: bool = False)
     """
     data_offset = locate_data(source, member)
     if member.method == STORED:
+        if member.size <= _SMALL_BYTES:
+            return _DecodedStream(source, member, data_offset, source.read(data_offset, member.size))
         return _StoredStream(source, member, data_offset)
     if not start_only and member.size <= _MAX_WHOLE_BYTES:
         data = _inflate_whole(source, member, data_offset)
         if data is not None:
-            return _InflatedStream(source, member, data_offset, data)
+            return _DecodedStream(source, member, data_offset, data)
     # zlib reads what is large, and finds out what is wrong with the rest.
     return _InflatingStream(source, member, data_offset)
 
@@ -143,8 +147,8 @@ class _InflatingStream(MemberStream):
             raise self._damaged("its compressed data are damaged") from error
 
 
-class _InflatedStream(MemberStream):
-    """Deflated data that were inflated, and checked, at once."""
+class _DecodedStream(MemberStream):
+    """Data that are in memory already, all at once."""
 
     def __init__(self, source: ByteSource, member: Member, data_offset: int, data: bytearray) -> None:
         super().__init__(source, member, data_offset)

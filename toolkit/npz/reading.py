@@ -41,26 +41,27 @@ class NpzReader:
     Attributes:
         path: the NPZ file.
         members: every member by key, in the file's order.
+        source: the open file itself, for what works on its raw bytes.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self.path = path
         self._max_bytes = max_bytes
-        self._source = ByteSource(path)
+        self.source = ByteSource(path)
         try:
-            self.members: Mapping[str, Member] = {member.key: member for member in read_members(self._source)}
+            self.members: Mapping[str, Member] = {member.key: member for member in read_members(self.source)}
         except BaseException:
-            self._source.close()
+            self.source.close()
             raise
 
     @property
     def size_bytes(self) -> int:
         """The file's length."""
-        return self._source.size
+        return self.source.size
 
     def close(self) -> None:
         """Close the file; further calls do nothing."""
-        self._source.close()
+        self.source.close()
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +78,7 @@ class NpzReader:
             NpzError: there is no such member, or its header is not sound.
         """
         member = self._member(key)
-        return self._read_header(member, open_stream(self._source, member, start_only=True))
+        return self._read_header(member, open_stream(self.source, member, start_only=True))
 
     def read(self, key: str) -> npt.NDArray[Any]:
         """Return array ``key``: new, writable, in the stored dtype, byte order and element order.
@@ -89,7 +90,7 @@ class NpzReader:
         member = self._member(key)
         if member.size > self._max_bytes:
             raise self._too_large(f"member '{key}' takes {member.size} bytes")
-        stream = open_stream(self._source, member)
+        stream = open_stream(self.source, member)
         header = self._read_header(member, stream)
         if header is None:
             raise self._not_npy(key)
@@ -111,7 +112,7 @@ class NpzReader:
             NpzError: there is no such member, it is not an NPY array, or it is damaged.
         """
         member = self._member(key)
-        stream = open_stream(self._source, member)
+        stream = open_stream(self.source, member)
         header = self._read_header(member, stream)
         stream.finish()
         if header is None:

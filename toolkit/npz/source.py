@@ -21,9 +21,14 @@ class ByteSource:
 
     Raises:
         NpzError: it does not exist, may not be read, or is not a regular file (a FIFO is refused, not waited for).
+
+    Attributes:
+        path: the path it was opened by.
+        status: what the system said of the file when it was opened.
+        size: its length then, in bytes.
     """
 
-    __slots__ = ("_descriptor", "path", "size")
+    __slots__ = ("_descriptor", "path", "size", "status")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,12 +37,12 @@ class ByteSource:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
             raise _open_error(path, error) from error
-        status = os.fstat(self._descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        self.status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(self.status.st_mode):
             self.close()
-            what = "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file"
+            what = "is a folder" if stat.S_ISDIR(self.status.st_mode) else "is not a regular file"
             raise NpzError(path, what, "give the path of an NPZ file")
-        self.size = status.st_size
+        self.size = self.status.st_size
 
     def close(self) -> None:
         """Close the file; further calls do nothing."""

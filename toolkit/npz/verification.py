@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from toolkit.annotations.yolo_layout import list_files
 from toolkit.core.batch import Figures, Job, Outcome, Step
 from toolkit.core.errors import InputProblemsError, MvtkError
+from toolkit.core.listing import list_files
 from toolkit.core.options import ALL, BatchOptions
 from toolkit.npz.checks import NpzKind, check_npz
 from toolkit.npz.reading import DEFAULT_MAX_BYTES

@@ -22,8 +22,7 @@ from toolkit.npz.zip_records import (
     MAX_U16,
     STORED,
     Member,
-    central_entry,
-    end_records,
+    closing_records,
     local_header,
     new_member,
 )
@@ -88,30 +87,46 @@ def save_npz(
         return sum(file.write(piece) for piece in _pieces(arrays, compression))
 
 
+def encode_member(
+    key: str, values: npt.ArrayLike, *, header_offset: int, compression: Compression
+) -> tuple[Member, list[Buffer]]:
+    """Return the member of an array that is written at ``header_offset``, and its bytes, local header included.
+
+    Args:
+        key: the array's name.
+        values: the array.
+        header_offset: where in the file the bytes will stand.
+        compression: see :func:`encode_npz`.
+
+    Raises:
+        MvtkError: as in :func:`encode_npz`.
+    """
+    _check_key(key)
+    array = np.asarray(values)
+    header, data = _encoded(key, array)
+    crc32 = deflate.crc32(data, deflate.crc32(header))
+    method, payload = _compressed(header, data, compression)
+    member = new_member(
+        key,
+        method=method,
+        crc32=crc32,
+        compressed_size=sum(len(piece) for piece in payload),
+        size=len(header) + len(data),
+        header_offset=header_offset,
+    )
+    return member, [local_header(member), *payload]
+
+
 def _pieces(arrays: Mapping[str, npt.ArrayLike], compression: Compression) -> Iterator[Buffer]:
     """Yield the file's bytes; one array's encoded data are in memory at a time."""
     members: list[Member] = []
     offset = 0
     for key, values in arrays.items():
-        _check_key(key)
-        array = np.asarray(values)
-        header, data = _encoded(key, array)
-        crc32 = deflate.crc32(data, deflate.crc32(header))
-        method, payload = _compressed(header, data, compression)
-        member = new_member(
-            key,
-            method=method,
-            crc32=crc32,
-            compressed_size=sum(len(piece) for piece in payload),
-            size=len(header) + len(data),
-            header_offset=offset,
-        )
-        yield local_header(member)
-        yield from payload
+        member, pieces = encode_member(key, values, header_offset=offset, compression=compression)
+        yield from pieces
         members.append(member)
         offset = member.end_offset
-    directory = b"".join(central_entry(member) for member in members)
-    yield directory + end_records(count=len(members), directory_offset=offset, directory_size=len(directory))
+    yield closing_records(members)
 
 
 def _check_key(key: str) -> None:

@@ -6,19 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.annotations.yolo_layout import IMAGE_SUFFIXES, find_split_folders, index_labels, list_files
+from tests.file_trees import make_files, make_folders
+from toolkit.annotations.yolo_layout import IMAGE_SUFFIXES, find_split_folders, index_labels
 from toolkit.core.errors import InputProblemsError, MvtkError
-
-
-def make_files(root: Path, *paths: str) -> None:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-
-
-def make_folders(root: Path, *paths: str) -> None:
-    for path in paths:
-        (root / path).mkdir(parents=True)
+from toolkit.core.listing import list_files
 
 
 @pytest.mark.parametrize("template", ["images/{}", "{}/images"])
@@ -72,29 +63,12 @@ def test_a_root_that_is_missing_empty_or_a_file(tmp_path: Path) -> None:
         find_split_folders(tmp_path / "file", "images", ["train"])
 
 
-def test_files_are_listed_recursively_sorted_and_by_suffix(tmp_path: Path) -> None:
-    make_files(
-        tmp_path, "b.PNG", "a.jpg", "sub/deep/c.Tiff", "sub.jpg", ".d.png", ".cache/e.png", "f.txt", "png", "g.npy"
-    )
-    make_folders(tmp_path, "folder.png")
-    assert list_files(tmp_path, IMAGE_SUFFIXES) == ["a.jpg", "b.PNG", "sub.jpg", "sub/deep/c.Tiff"]
-
-
-def test_linked_files_and_folders_are_followed_once_and_loops_end(tmp_path: Path) -> None:
-    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
-    make_files(tmp_path, "root/z/x.png", "elsewhere/in/y.png")
-    (root / "a").symlink_to("z")
-    (root / "b").symlink_to(elsewhere)
-    (root / "loop").symlink_to(".")
-    (elsewhere / "back").symlink_to(root)
-    (root / "w.png").symlink_to(elsewhere / "in" / "y.png")
-    (root / "broken.png").symlink_to("nowhere.png")
-    assert list_files(root, IMAGE_SUFFIXES) == ["b/in/y.png", "broken.png", "w.png", "z/x.png"]
-
-
-def test_a_folder_that_is_not_there_cannot_be_listed(tmp_path: Path) -> None:
-    with pytest.raises(MvtkError, match=r"gone: cannot list the folder: No such file or directory"):
-        list_files(tmp_path / "gone", IMAGE_SUFFIXES)
+def test_a_link_to_itself_is_no_folder(tmp_path: Path) -> None:
+    make_files(tmp_path, "labels/train/one.txt")
+    (tmp_path / "self").symlink_to("self")
+    assert index_labels(tmp_path) == {"one": ("labels/train/one.txt",)}
+    with pytest.raises(MvtkError, match=r"there is labels/, self;"):
+        find_split_folders(tmp_path, "images", ["train"])
 
 
 def test_labels_are_indexed_over_all_splits_of_both_layouts(tmp_path: Path) -> None:

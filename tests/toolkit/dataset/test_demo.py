@@ -12,8 +12,9 @@ from PIL import Image
 
 from toolkit.annotations.yolo import boxes_to_xyxy, load_labels
 from toolkit.annotations.yolo_data_yaml import find_data_yaml, load_data_yaml
-from toolkit.annotations.yolo_layout import IMAGE_SUFFIXES, find_split_folders, index_labels, list_files
+from toolkit.annotations.yolo_layout import IMAGE_SUFFIXES, find_split_folders, index_labels
 from toolkit.core.errors import MissingExtraError, MvtkError
+from toolkit.core.listing import list_files
 from toolkit.dataset.demo import main, write_demo
 
 

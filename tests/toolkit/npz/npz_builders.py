@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.npz import encode_npz
+from toolkit.npz import encode_npz, open_npz, rewrite_npz
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -109,3 +110,17 @@ def same_arrays(left: Arrays, right: Arrays) -> bool:
         and left[key].tobytes() == right[key].tobytes()
         for key in left
     )
+
+
+def rewrite(path: Path, arrays: Mapping[str, Any], **options: Any) -> int:
+    """Rewrite a file that nobody has open yet."""
+    with open_npz(path) as reader:
+        return rewrite_npz(reader, arrays, **options)
+
+
+@contextmanager
+def untouched(folder: Path) -> Iterator[None]:
+    """Check that all files below ``folder`` are the same after the block, and no others."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    yield
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.toolkit.npz.npz_builders import npy_bytes, same_arrays, savez_compressed, write
+from tests.toolkit.npz.npz_builders import npy_bytes, same_arrays, savez, savez_compressed, write
 from toolkit.npz import NpzError, member_stream, read_npz
 from toolkit.npz.zip_records import DEFLATED, central_entry, end_records, local_header, new_member
 
@@ -22,6 +22,22 @@ def test_large_members_are_inflated_piece_by_piece(tmp_path: Path, monkeypatch: 
     for offset in range(50, len(data), 97):
         data[offset] ^= 0x10
         with pytest.raises(NpzError):
+            read_npz(write(tmp_path, bytes(data)))
+        data[offset] ^= 0x10
+
+
+@pytest.mark.parametrize("small_bytes", [0, 1127, 1128])
+def test_stored_members_are_read_whole_or_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_bytes: int
+) -> None:
+    """A limit below, and at, the size of the member."""
+    monkeypatch.setattr(member_stream, "_SMALL_BYTES", small_bytes)
+    arrays = {"x": np.random.default_rng(0).integers(0, 256, 1000, dtype="u1"), "f": np.ones((3, 5), order="F")}
+    data = bytearray(savez(arrays))
+    assert same_arrays(read_npz(write(tmp_path, bytes(data))), arrays)
+    for offset in range(data.index(arrays["x"].tobytes()), data.index(b"PK\x03\x04", 4), 37):
+        data[offset] ^= 0x10
+        with pytest.raises(NpzError, match=r"member 'x': its checksum \(CRC-32\) does not match its data"):
             read_npz(write(tmp_path, bytes(data)))
         data[offset] ^= 0x10
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import os
 import struct
@@ -65,8 +64,7 @@ def test_a_member_can_be_carried_over_raw(tmp_path: Path) -> None:
         with ByteSource(write(tmp_path, data)) as source:
             member = read_members(source)[1]
             raw = bytes(source.read(member.header_offset, member.end_offset - member.header_offset))
-        moved = dataclasses.replace(member, header_offset=0, end_offset=len(raw))
-        directory = central_entry(moved)
+        directory = central_entry(member.moved_to(0))
         copy = raw + directory + end_records(count=1, directory_offset=len(raw), directory_size=len(directory))
         path = write(tmp_path, copy, "copy.npz")
         assert same_arrays(read_npz(path), {"y": ARRAYS["y"]})
