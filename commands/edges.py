@@ -31,6 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# A panel of its own: the long names of their negations leave other options no room on a terminal of 80 columns.
+MARKS_PANEL = "Marks of processed files"
+
 NpzDirOption = Annotated[
     Path, typer.Option(readable=False, metavar="DIR", help="Features files (*_features.npz), searched to any depth.")
 ]
@@ -57,11 +60,22 @@ def update(
         typer.Option(metavar="EPOCH", help="Only files modified later than so many seconds since 1970 (UTC)."),
     ] = None,
     skip_if_processed: Annotated[
-        bool, typer.Option(help="Leave alone files that are marked as made with this kernel size.")
+        bool,
+        typer.Option(
+            help="Leave alone files marked as made with this kernel size (default).",
+            metavar=" ",
+            show_default=False,
+            rich_help_panel=MARKS_PANEL,
+        ),
     ] = True,
     set_edge_flag: Annotated[
         bool,
-        typer.Option(help="Mark files as processed: edge_flag 1, edge_version B_v1 (B_v1_k5 for kernel size 5)."),
+        typer.Option(
+            help="Mark files: edge_flag 1, edge_version B_v1, for kernel size 5 B_v1_k5 (default).",
+            metavar=" ",
+            show_default=False,
+            rich_help_panel=MARKS_PANEL,
+        ),
     ] = True,
     add_256: Annotated[
         bool, typer.Option("--add-256", help="Write edge_256x256 also into files that have none.")

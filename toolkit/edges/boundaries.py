@@ -78,10 +78,9 @@ def _mark_differences(masks: RunLengths) -> tuple[npt.NDArray[np.uint8], npt.NDA
 
 def _fill_runs(flat: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> None:
     """Set ``lengths[i]`` elements of ``flat`` from ``starts[i]`` on to 1, for every i."""
-    for _ in range(_PIXELS_TOGETHER):
-        has_more = lengths > 0
-        starts, lengths = starts[has_more], lengths[has_more]
-        flat[starts] = 1
-        starts, lengths = starts + 1, lengths - 1
+    for offset in range(_PIXELS_TOGETHER):
+        longer = np.flatnonzero(lengths > offset)
+        starts, lengths = starts[longer], lengths[longer]
+        flat[starts + offset] = 1
     for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
         flat[start : start + length] = 1
