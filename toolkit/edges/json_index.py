@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from toolkit.core.errors import MvtkError, StopRunError
+from toolkit.core.errors import MvtkError
+from toolkit.core.file_index import FileIndex
 from toolkit.core.files import explain_os_error
-from toolkit.core.listing import require_folder, walk_files
+from toolkit.core.listing import require_folder
 
 JSON_NOT_FOUND: Final = "annotation JSON not found"
 TWO_JSONS: Final = "two annotation JSONs"
@@ -31,13 +31,6 @@ class JsonLookupError(MvtkError):
         self.kind = kind
 
 
-class _Place(NamedTuple):
-    """What a file's path has before and after its stem, relative to the folder searched."""
-
-    prefix: str
-    suffix: str
-
-
 class JsonIndex:
     """Finds the annotation JSON ``<image_id>.json`` of each image.
 
@@ -54,8 +47,7 @@ class JsonIndex:
     def __init__(self, json_dir: Path) -> None:
         require_folder(json_dir, "give the folder with the annotation JSONs")
         self._json_dir = json_dir
-        self._places: dict[str, _Place] | None = None
-        self._further_places: dict[str, list[_Place]] = {}
+        self._below = FileIndex([json_dir], _key_of)
 
     def find(self, image_id: str, npz_path: Path) -> Path:
         """Return where the annotation JSON of an image is.
@@ -77,7 +69,7 @@ class JsonIndex:
         direct = self._json_dir / name
         if _is_file(direct):
             return direct
-        below = self._find_below(image_id)
+        below = self._below.find(image_id)
         if len(below) > 1:
             more = f" and {len(below) - 2} more" if len(below) > 2 else ""
             details = f"image {image_id} has {below[0]} and {below[1]}{more}"
@@ -93,49 +85,12 @@ class JsonIndex:
             f"{name} was looked for there, in the subfolders, and in {npz_path.parent}",
         )
 
-    def _find_below(self, image_id: str) -> list[Path]:
-        """Return the JSONs of an image in the subfolders, sorted, one path for each file."""
-        if self._places is None:
-            self._places = self._index()
-        place = self._places.get(image_id)
-        if place is None:
-            return []
-        places = [place, *self._further_places.get(image_id, ())]
-        paths = [self._json_dir / f"{prefix}{image_id}{suffix}" for prefix, suffix in sorted(places)]
-        return paths if len(paths) == 1 else _distinct_files(paths)
 
-    def _index(self) -> dict[str, _Place]:
-        """Return a place of each stem, and note the further ones of those that have several."""
-        places: dict[str, _Place] = {}
-        shared: dict[_Place, _Place] = {}  # one object for all files of a folder
-        try:
-            for prefix, entry in walk_files(self._json_dir, _has_suffix):
-                stem, suffix = entry.name[: -len(_SUFFIX)], entry.name[-len(_SUFFIX) :]
-                place = _Place(prefix, suffix)
-                if place == _DIRECT:
-                    continue
-                place = shared.setdefault(place, place)
-                if places.setdefault(stem, place) is not place:
-                    self._further_places.setdefault(stem, []).append(place)
-        except MvtkError as error:
-            raise StopRunError(error.message, error.hint or "make it readable, or name another folder") from error
-        return places
-
-
-_DIRECT: Final = _Place("", _SUFFIX)
-"""Where a JSON is found without an index."""
-
-
-def _has_suffix(name: str) -> bool:
-    return name[-len(_SUFFIX) :].lower() == _SUFFIX
-
-
-def _distinct_files(paths: list[Path]) -> list[Path]:
-    """Return the paths without those that lead to the file of an earlier one."""
-    files: dict[str, Path] = {}
-    for path in paths:
-        files.setdefault(os.path.realpath(path), path)
-    return list(files.values())
+def _key_of(prefix: str, name: str) -> str:
+    """Return the stem of a JSON; "" for one that lies directly in the folder, which is found without an index."""
+    stem, suffix = name[: -len(_SUFFIX)], name[-len(_SUFFIX) :]
+    is_direct = not prefix and suffix == _SUFFIX
+    return stem if suffix.lower() == _SUFFIX and not is_direct else ""
 
 
 def _is_file(path: Path) -> bool:

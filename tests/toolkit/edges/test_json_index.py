@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.file_trees import make_files, make_folders
+from toolkit.core import file_index
 from toolkit.core.errors import MvtkError, StopRunError
-from toolkit.edges import json_index
 from toolkit.edges.json_index import JSON_NOT_FOUND, TWO_JSONS, JsonIndex, JsonLookupError
 
 IN_ONE_FOLDER = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -23,13 +23,13 @@ IN_ONE_FOLDER = settings(max_examples=50, deadline=None, suppress_health_check=[
 def listings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that were walked."""
     walked: list[Path] = []
-    walk_files = json_index.walk_files
+    walk_files = file_index.walk_files
 
     def watched(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, os.DirEntry[str]]]:
         walked.append(folder)
         return walk_files(folder, wanted)
 
-    monkeypatch.setattr(json_index, "walk_files", watched)
+    monkeypatch.setattr(file_index, "walk_files", watched)
     return walked
 
 
@@ -166,7 +166,7 @@ def test_a_subfolder_that_cannot_be_listed_ends_the_run(tmp_path: Path, monkeypa
     def refuse(*_: object) -> Iterator[tuple[str, os.DirEntry[str]]]:
         raise MvtkError(f"{tmp_path}/sub: cannot list the folder: Permission denied")
 
-    monkeypatch.setattr(json_index, "walk_files", refuse)
+    monkeypatch.setattr(file_index, "walk_files", refuse)
     with pytest.raises(StopRunError, match=r"/sub: cannot list the folder: Permission denied; make it readable"):
         JsonIndex(tmp_path).find("x", tmp_path / "n.npz")
 
