@@ -93,8 +93,9 @@ def update(
 ) -> None:
     """Recompute the edge maps inside features files from the annotations (Method B).
 
-    Writes edge_64x64, edge_32x32 and, where a file has it, edge_256x256. Everything else in a file is carried over byte
-    for byte. Run again, it goes on where it stopped.
+    Writes edge_64x64, edge_32x32 and, where a file has it, edge_256x256.
+    Everything else in a file is carried over byte for byte.
+    Run again, it goes on where it stopped.
     """
     with early_workers(workers, "toolkit.edges.method_b", dry_run=dry_run) as crew:
         from commands.ui import run_batch
@@ -191,8 +192,9 @@ def extract(
 ) -> None:
     """Write the edge maps of annotation files as NPZ (0 and 1) and PNG (0 and 255); no features file is needed.
 
-    Each <name>.json becomes <name>_edges.npz with edge_original, edge_256x256, edge_64x64 and edge_32x32, and a PNG of
-    each map. Annotations whose maps exist are skipped.
+    Each <name>.json becomes <name>_edges.npz with edge_original,
+    edge_256x256, edge_64x64 and edge_32x32, and a PNG of each map.
+    Annotations whose maps exist are skipped.
     """
     with early_workers(workers, "toolkit.edges.method_b", dry_run=dry_run) as crew:
         from commands.ui import run_batch
@@ -227,7 +229,7 @@ def preview(
         Path | None,
         typer.Option(readable=False, metavar="DIR", help="Folder with the images.", show_default="beside the file"),
     ] = None,
-    kernel_size: KernelSizeOption = 3,
+    kernel_size: Annotated[int, typer.Option(metavar="PX", help="Side of the square kernel, for annotations.")] = 3,
     tile: Annotated[int, typer.Option(min=64, max=2048, metavar="PX", help="A picture's longer side.")] = 420,
     overwrite: OverwriteOption = False,
     config: ConfigOption = None,

@@ -75,6 +75,34 @@ WorkersOption = Annotated[
         rich_help_panel=BATCH_PANEL,
     ),
 ]
+DeviceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="auto (one GPU, else the CPU), cpu, cuda, cuda:4, 4; several, one worker each: cuda:1,cuda:2.",
+        show_default="auto",
+        rich_help_panel=BATCH_PANEL,
+    ),
+]
+DevicesExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--devices-exclude",
+        metavar="0,3",
+        help="GPUs that are never used; in a configuration file devices.exclude.",
+        rich_help_panel=BATCH_PANEL,
+    ),
+]
+DevicesPreferOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--devices-prefer",
+        metavar="1,2",
+        help="GPUs that auto takes first; in a configuration file devices.prefer.",
+        rich_help_panel=BATCH_PANEL,
+    ),
+]
 MaxFilesOption = Annotated[
     int,
     typer.Option(
@@ -154,10 +182,15 @@ def validated(model: type[ModelT], **values: Any) -> ModelT:
         return model(**{name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
         problems = [
-            f"{_option_name(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
+            f"{_option_name(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}{_given(problem['input'])}"
             for problem in error.errors()
         ]
         raise OptionError("; ".join(problems), "see --help") from error
+
+
+def _given(value: Any) -> str:
+    """Return the refused value as it is shown, where it is short."""
+    return f" (not {value!r})" if isinstance(value, int | float | str) else ""
 
 
 def _option_name(location: tuple[int | str, ...]) -> str:

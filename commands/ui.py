@@ -126,7 +126,7 @@ def _consume(run: JobRun[Any], stop: StopRequest, errors: Console, output: Outpu
 def _line(outcome: Outcome) -> str:
     if outcome.reason:
         return f"{outcome.source}: {outcome.reason}"
-    return f"{outcome.source}: {outcome.status}"
+    return f"{outcome.source}: {outcome.details.get('dry_run', outcome.status)}"
 
 
 def _exit_code(report: Report, stop: StopRequest) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from toolkit.core.errors import MvtkError, one_line
+from toolkit.core.errors import MvtkError, OptionError, one_line
 from toolkit.core.files import atomic_write
 
 Colour = tuple[int, int, int]
@@ -48,6 +48,7 @@ _CHIP_PADDING_PX = 3
 _MAX_CHIP_SHARE = 0.1
 _VISIBLE_COVERAGE = 0.05
 _PIXELATED_FROM = 3.0
+_OTHER_SUFFIXES = frozenset({".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pdf", ".svg"})
 
 
 class PreviewError(MvtkError):
@@ -79,8 +80,11 @@ def save_png(path: str | os.PathLike[str], image_hwc: NDArray[np.uint8], *, over
     """Write an HxWx3 uint8 RGB array as PNG, atomically.
 
     Raises:
+        OptionError: the file's name says that it is an image of another kind.
         MvtkError: the file exists and ``overwrite`` is false, or it cannot be written.
     """
+    if Path(path).suffix.lower() in _OTHER_SUFFIXES:
+        raise OptionError(f"--output {path} is not named like a PNG file", "give it the suffix .png")
     buffer = io.BytesIO()
     Image.fromarray(image_hwc).save(buffer, "PNG")
     with atomic_write(Path(path), overwrite=overwrite) as file:
@@ -228,6 +232,12 @@ def contact_sheet(
             _draw_caption(draw, tiles[index].caption, (left + tile_px // 2, top + row_px + 4), tile_px)
         top += row_px + caption_px + _GAP_PX
     return np.array(sheet)
+
+
+def stacked(sheets: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return HxWx3 sheets one below the other; narrow ones are widened by their background."""
+    width = max(sheet.shape[1] for sheet in sheets)
+    return np.vstack([np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)), mode="edge") for sheet in sheets])
 
 
 def image_mask_overlay(

@@ -112,7 +112,10 @@ def test_wrong_usage_keeps_typer_s_form(run: Run, arguments: list[str]) -> None:
 
 def test_a_missing_configuration_file_is_missing_input(run: Run, tmp_path: Path) -> None:
     code, text = run("show", "--config", str(tmp_path / "none.yaml"))
-    assert (code, text) == (3, f"error: {tmp_path / 'none.yaml'}: cannot read: No such file or directory\n")
+    assert (code, text) == (
+        3,
+        f"error: {tmp_path / 'none.yaml'}: cannot read: No such file or directory; check the path\n",
+    )
 
 
 BUFFERED = {**os.environ, "PYTHONUNBUFFERED": ""}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 from typer.testing import CliRunner
 
 from commands.main import run
-from commands.options import split_list, validated
+from commands.options import ConfigOption, DeviceOption, split_list, validated
 from tests.commands.sample_app import app
 from tests.toolkit.core.sample_jobs import SampleOptions
 from toolkit.core.errors import OptionError
-from toolkit.core.options import BatchOptions, Shard
+from toolkit.core.options import BatchOptions, DeviceBatchOptions, Shard
 
 DEFAULTS = ("here", None, 0.5, 0, False, "_seg")
 
@@ -97,6 +99,50 @@ def test_an_unknown_key_is_wrong_usage(
         f"error: {config}: unknown key 'config'; see --help for the options\n"
         f"error: {config}: unknown key 'help'; see --help for the options\n"
     )
+
+
+_gpu_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@_gpu_app.command()
+def _show_devices(
+    device: DeviceOption = None,
+    devices_exclude: Annotated[list[str] | None, typer.Option("--devices-exclude")] = None,
+    devices_prefer: Annotated[list[str] | None, typer.Option("--devices-prefer")] = None,
+    config: ConfigOption = None,
+) -> None:
+    lists = {"devices_exclude": devices_exclude, "devices_prefer": devices_prefer}
+    parts = {name: split_list(values or []) for name, values in lists.items()}
+    options = validated(DeviceBatchOptions, device=device or None, **parts)
+    typer.echo(repr((options.device, options.devices_exclude, options.devices_prefer)))
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "expected"),
+    [
+        ("", [], ("auto", (), ())),
+        ("device: 4", [], ("4", (), ())),
+        ("device: [cuda:1, cuda:2]", [], ("cuda:1,cuda:2", (), ())),
+        ("device: cuda:1", ["--device", "2", "--device", "3,4"], ("2,3,4", (), ())),
+        ("devices: {exclude: [0, 3], prefer: [1, 2]}", [], ("auto", (0, 3), (1, 2))),
+        ("devices.exclude: 0\ndevices.prefer: [2, 1]", ["--devices-prefer", "5"], ("auto", (0,), (5,))),
+    ],
+)
+def test_devices_come_from_the_command_line_or_the_file(
+    config: Path, text: str, arguments: list[str], expected: object
+) -> None:
+    config.write_text(text)
+    result = CliRunner().invoke(_gpu_app, ["--config", str(config), *arguments], catch_exceptions=False)
+    assert eval(result.stdout) == expected
+
+
+def test_devices_of_the_wrong_form_are_wrong_usage() -> None:
+    with pytest.raises(OptionError) as caught:
+        validated(DeviceBatchOptions, device="gpu", devices_exclude=("-1",), devices_prefer=("x",))
+    message = str(caught.value)
+    assert "--device: device 'gpu'; give auto, cpu, cuda, or GPUs by number" in message
+    assert "--devices-exclude: Input should be greater than or equal to 0" in message
+    assert "--devices-prefer: Input should be a valid integer" in message
 
 
 @given(st.lists(st.text("ab ,", max_size=6), max_size=5))

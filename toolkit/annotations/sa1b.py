@@ -22,7 +22,7 @@ MAX_BYTES = 32 * 2**20
 """The largest file to read: real ones have some 100 KB."""
 
 _SHOWN_PROBLEMS = 5
-_FETCH_AGAIN = "fetch or export the file again"
+_FETCH_AGAIN = "a damaged file must be fetched or exported again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

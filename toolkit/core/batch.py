@@ -13,7 +13,7 @@ A service is an options model, a plan and a step, bound together by a :class:`Jo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
@@ -78,6 +78,10 @@ class Item(Protocol):
 
 
 ItemT = TypeVar("ItemT", bound=Item)
+PreparedT = TypeVar("PreparedT")
+
+_BATCHES_AHEAD = 3
+"""One that is worked on, one that is ready for it, and one that is published."""
 
 
 class Step(ABC, Generic[ItemT]):
@@ -102,6 +106,68 @@ class Step(ABC, Generic[ItemT]):
             MvtkError: the item's trouble; it fails the item.
             StopRunError: trouble that no further item can escape; it ends the run.
         """
+
+
+class BatchStep(Step[ItemT], Generic[ItemT, PreparedT]):
+    """What is done to several items at once, typically on a GPU that must not wait for the disk or the processor.
+
+    In a worker, threads prepare the next items while one batch is worked on and the results before it are published;
+    see :mod:`toolkit.core.pipeline`, which also adds these figures to the details of each item's outcome (wall time):
+
+    - ``prepare_ms`` in :meth:`prepare`; ``publish_ms`` in its publishing function;
+    - ``batch_ms``: its part of the time in :meth:`process_batch`;
+    - ``input_wait_ms``, ``writer_wait_ms``: its part of the time before, in which the thread that calls
+      :meth:`process_batch` waited for prepared items, or for results to be published.
+
+    Summed over a worker's items, the largest of the last three names the resource that was the limit.
+
+    Attributes:
+        batch_size: how many items :meth:`process_batch` gets at most. It is known before :meth:`setup`; the step may
+            lower it later, for instance when the device's memory does not suffice.
+        threads: how many threads prepare items.
+    """
+
+    batch_size: int
+    threads: int
+
+    @property
+    def lookahead(self) -> int:
+        """How many items a worker holds at most: this bounds what is prepared, and made but not yet published."""
+        return _BATCHES_AHEAD * self.batch_size + self.threads
+
+    @abstractmethod
+    def prepare(self, item: ItemT) -> PreparedT | Outcome:
+        """Return what :meth:`process_batch` needs of one item, or its outcome where that is known already.
+
+        It is called in several threads at once and has no effect outside: its result may be dropped.
+
+        Raises:
+            MvtkError: the item's trouble; it fails the item.
+            StopRunError: trouble that no further item can escape; it ends the run.
+        """
+
+    @abstractmethod
+    def process_batch(self, batch: Sequence[PreparedT]) -> Sequence[Outcome | Publishing]:
+        """Do 1 to ``batch_size`` items, always in the thread of :meth:`setup`, in the order of the items.
+
+        Where it raises, each item of the batch is done again in a batch of its own, so that only the culprit fails.
+
+        Returns:
+            for each prepared item, in order, what :meth:`process_one` returns; functions that publish run in other
+            threads, two at a time.
+
+        Raises:
+            MvtkError: the trouble of an item that is alone in its batch; it fails the item.
+            StopRunError: trouble that no further item can escape; it ends the run.
+        """
+
+    def process_one(self, item: ItemT) -> Outcome | Publishing:
+        """Do one item by itself."""
+        prepared = self.prepare(item)
+        if isinstance(prepared, Outcome):
+            return prepared
+        [result] = self.process_batch([prepared])
+        return result
 
 
 class Job(ABC, Generic[ItemT]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,9 @@ def load_yaml(path: Path) -> Any:
 def load_config(path: Path, options: Collection[str]) -> dict[str, Any]:
     """Return the option values of a configuration file, by option name in snake case.
 
-    Keys may be written as on the command line (``max-files``) or as in Python (``max_files``).
+    Keys may be written as on the command line (``max-files``) or as in Python (``max_files``); a dot, or one level of
+    nesting, separates words just as well: ``devices.exclude: [0]`` and ``devices: {exclude: [0]}`` both set
+    ``devices_exclude``.
 
     Args:
         path: the YAML file: one mapping.
@@ -73,12 +75,12 @@ def load_config(path: Path, options: Collection[str]) -> dict[str, Any]:
         raise ConfigError(str(path), [f"expected a mapping of options to values, found {_kind(content)}"])
     problems: list[str] = []
     values: dict[str, Any] = {}
-    for key, value in content.items():
-        name = str(key).replace("-", "_")
+    for key, value in _flattened(content, options):
+        name = _snake_case(key)
         if name not in options:
-            problems.append(_unknown(str(key), options))
+            problems.append(_unknown(key, options))
         elif name in values:
-            problems.append(f"{key!r} is given twice, with a dash and with an underscore")
+            problems.append(f"{key!r} is given twice, in two spellings")
         elif not _is_flat(value):
             problems.append(f"{key!r}: expected a value or a list of values, found {_nesting(value)}")
         else:
@@ -88,8 +90,21 @@ def load_config(path: Path, options: Collection[str]) -> dict[str, Any]:
     return values
 
 
+def _flattened(content: Mapping[Hashable, Any], options: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Yield keys and values, those of a mapping that is no option's own value as ``outer.inner``."""
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value and _snake_case(str(key)) not in options:
+            yield from ((f"{key}.{inner}", inner_value) for inner, inner_value in value.items())
+        else:
+            yield str(key), value
+
+
+def _snake_case(key: str) -> str:
+    return key.replace("-", "_").replace(".", "_")
+
+
 def _unknown(key: str, options: Collection[str]) -> str:
-    nearest = difflib.get_close_matches(key.replace("-", "_"), options, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(_snake_case(key), options, n=1, cutoff=0.5)
     suggestion = f"did you mean {nearest[0].replace('_', '-')!r}?" if nearest else "see --help for the options"
     return f"unknown key {key!r}; {suggestion}"
 

@@ -2,7 +2,8 @@
 
 Each worker is a fresh Python process, started when there is work for it, that imports what the step needs and nothing
 of the caller: no ``__main__`` guard is needed, and torch sees only the device the worker is bound to. A worker that
-dies is replaced; the item it died on is done again at the end, alone, and reported as failed if that dies too.
+dies is replaced; the item it died on is done again at the end, alone, and reported as failed if that dies too. Of a
+worker that prepares ahead (:class:`toolkit.core.batch.BatchStep`) any item it held may be the one, and all are.
 At-least-once execution, a deterministic target and an atomic publish make the effect exactly-once.
 """
 
@@ -15,15 +16,15 @@ from contextlib import closing, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic
 
-from toolkit.core.batch import ItemT, Outcome, Step
+from toolkit.core.answers import HandedBack, Ready, Recall, Start, Stopped, process, set_up
+from toolkit.core.batch import BatchStep, ItemT, Outcome, Step
 from toolkit.core.errors import BugError, MvtkError
 from toolkit.core.signals import StopRequest
 from toolkit.core.spawning import Crew, WorkerProcess
-from toolkit.core.worker import Ready, Start, Stopped, process, set_up
 
 MAX_BUGS_IN_A_ROW = 20
 _QUEUED_ITEMS = 2
-"""Items a worker holds: the one under way and the next, so that it never waits for the driver."""
+"""Items a worker of a plain step holds: the one under way and the next, so that it never waits for the driver."""
 MAX_DEATHS_IN_A_ROW = 20
 _MAX_DEATHS_IN_SETUP = 3
 _POLL_S = 0.2
@@ -42,7 +43,8 @@ def run(
 
     Outcomes among the entries (what the plan skipped) are passed on. When ``stop`` is requested, no further item is
     handed out and those that were (two a worker at most) are finished; so too when ``entries`` raises an expected
-    error. Closing the iterator early ends the workers at once.
+    error. Workers of a :class:`BatchStep` hold more: they finish the batch under way and hand the others back, which
+    get no outcome. Closing the iterator early ends the workers at once.
 
     Args:
         step: what is done to an item; it must be importable by name.
@@ -98,9 +100,10 @@ class _Worker(Generic[ItemT]):
         self.connection: Connection = process.connection
         self.pending: deque[ItemT] = deque()
         self.ready = False
+        self._recalled = False
         try:
             with suppress(BrokenPipeError, ConnectionResetError):
-                self.connection.send(Start(step, self.device))
+                self.connection.send(Start(step, process.own_device))
         except BaseException:
             process.end(at_once=True)
             raise
@@ -110,6 +113,13 @@ class _Worker(Generic[ItemT]):
         # A worker that has just died is noticed when its pipe is read; the item is in `pending` and not lost.
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(item)
+
+    def recall(self) -> None:
+        """Ask, once, for the items that were not begun."""
+        if not self._recalled:
+            self._recalled = True
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.connection.send(Recall())
 
     def death(self) -> str:
         """Return how the process ended, in words; one that hung up without ending is ended."""
@@ -129,6 +139,10 @@ class _WorkerPool(Generic[ItemT]):
         self._crew = crew
         self._free_devices = deque(devices)
         self._own_machine = len(devices) == 1
+        self._batches = isinstance(step, BatchStep)
+        self._room, self._share = (
+            (step.lookahead, step.batch_size) if isinstance(step, BatchStep) else (_QUEUED_ITEMS, 1)
+        )
         self._stop = stop
         self._workers: list[_Worker[ItemT]] = []
         self._returned: deque[ItemT] = deque()
@@ -144,6 +158,8 @@ class _WorkerPool(Generic[ItemT]):
         try:
             while True:
                 planned = (yield from self._feed(source)) or planned
+                if self._ending and self._batches:
+                    self._recall()
                 if not self._busy and (planned or self._ending) and not self._retry_one():
                     break
                 yield from self._collect()
@@ -187,19 +203,28 @@ class _WorkerPool(Generic[ItemT]):
 
     @property
     def _has_room(self) -> bool:
-        return bool(self._free_devices) or any(len(worker.pending) < _QUEUED_ITEMS for worker in self._workers)
+        return bool(self._free_devices) or any(len(worker.pending) < self._room for worker in self._workers)
 
     def _worker_with_room(self) -> _Worker[ItemT] | None:
-        """Return the least loaded worker; an idle one first, then a new one, then one that holds a single item."""
+        """Return the least loaded worker if it lacks work to begin with; else a new one; else the former, if it may."""
         worker = min(self._workers, key=lambda candidate: len(candidate.pending), default=None)
-        if worker is not None and not worker.pending:
+        if worker is not None and len(worker.pending) < self._share:
             return worker
         if self._free_devices:
             device = self._free_devices.popleft()
             worker = _Worker(self._crew.take(device, own_machine=self._own_machine), self._step)
             self._workers.append(worker)
             return worker
-        return worker if worker is not None and len(worker.pending) < _QUEUED_ITEMS else None
+        return worker if worker is not None and len(worker.pending) < self._room else None
+
+    def _recall(self) -> None:
+        """Take back what was not begun, from workers that hold many items; those not set up yet have begun nothing."""
+        for worker in list(self._workers):
+            if worker.ready or worker.connection.poll():  # what is there to read may be its Ready
+                worker.recall()
+            else:
+                self._workers.remove(worker)
+                worker.process.end(at_once=True)
 
     def _retry_one(self) -> bool:
         """Begin the next suspect, alone; return whether there was one."""
@@ -226,7 +251,7 @@ class _WorkerPool(Generic[ItemT]):
                 continue
             yield from self._receive(worker, message)
 
-    def _receive(self, worker: _Worker[ItemT], message: Ready | Stopped | Outcome) -> Iterator[Outcome]:
+    def _receive(self, worker: _Worker[ItemT], message: Ready | Stopped | Outcome | HandedBack) -> Iterator[Outcome]:
         if isinstance(message, Ready):
             worker.ready = True
             self._deaths_in_setup = 0
@@ -238,6 +263,8 @@ class _WorkerPool(Generic[ItemT]):
                 return
             message = message.outcome
         worker.pending.popleft()
+        if isinstance(message, HandedBack):
+            return
         self._deaths_in_a_row = 0
         yield message
 
@@ -247,7 +274,7 @@ class _WorkerPool(Generic[ItemT]):
             yield from self._bury(worker)
 
     def _bury(self, worker: _Worker[ItemT]) -> Iterator[Outcome]:
-        """Replace a dead worker: its queued items go back; the one under way is retried once."""
+        """Replace a dead worker: its queued items go back; what may have killed it is retried once."""
         self._workers.remove(worker)
         self._free_devices.append(worker.device)
         death = worker.death()
@@ -263,7 +290,7 @@ class _WorkerPool(Generic[ItemT]):
                 )
             return
         if worker.pending:
-            item = worker.pending.popleft()
+            suspects = [worker.pending.popleft() for _ in range(len(worker.pending) if self._batches else 1)]
             self._returned.extendleft(reversed(worker.pending))
             self._deaths_in_a_row += 1
             if self._deaths_in_a_row == MAX_DEATHS_IN_A_ROW:
@@ -272,9 +299,10 @@ class _WorkerPool(Generic[ItemT]):
                     "run with --workers 0 to see what happens",
                 )
             if self._retrying:
-                yield Outcome.failed(item.source, f"the worker {death} while doing it, twice", kind="worker died")
+                for item in suspects:
+                    yield Outcome.failed(item.source, f"the worker {death} while doing it, twice", kind="worker died")
             else:
-                self._suspects.append(item)
+                self._suspects.extend(suspects)
 
     def _close(self, *, at_once: bool) -> None:
         for worker in self._workers:

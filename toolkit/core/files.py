@@ -34,6 +34,18 @@ STORAGE_EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What the system says when a disk or a quota is full."""
 
 
+_NEXT_STEPS = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file",
+    errno.EACCES: "check the permissions",
+    errno.EPERM: "check the permissions",
+    errno.EROFS: "the file system is read-only",
+    errno.ENAMETOOLONG: "use shorter names",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or use fewer workers",
+}
+
+
 class TargetExistsError(MvtkError):
     """The file to write exists, and overwriting it was not asked for."""
 
@@ -53,7 +65,7 @@ def explain_os_error(error: OSError, path: Path | str, action: str) -> MvtkError
     reason = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in STORAGE_EXHAUSTED:
         return StopRunError(f"{path}: cannot {action}: {reason}", "free some space and run the command again")
-    return MvtkError(f"{path}: cannot {action}: {reason}")
+    return MvtkError(f"{path}: cannot {action}: {reason}", _NEXT_STEPS.get(error.errno or 0, ""))
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def _acquire(folder: Path, path: Path, *, shared: bool) -> int | None:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise explain_os_error(error, path, "write") from error
+            raise explain_os_error(error, folder, "work in the folder") from error
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:

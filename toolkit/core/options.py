@@ -7,9 +7,10 @@ import os
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PlainSerializer, PlainValidator
 
 from toolkit.core.cpus import available_cpus
+from toolkit.core.devices import DevicePolicy, parse_devices
 from toolkit.core.errors import OptionError
 
 
@@ -55,8 +56,18 @@ def _shard(value: Any) -> Shard:
         raise ValueError(str(error)) from error
 
 
+def _device(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    try:
+        parse_devices(text)
+    except OptionError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
 ALL = Shard(0, 1)
 ShardField = Annotated[Shard, PlainValidator(_shard), PlainSerializer(str)]
+DeviceField = Annotated[str, BeforeValidator(_device)]
 
 
 class BatchOptions(BaseModel):
@@ -76,3 +87,22 @@ class BatchOptions(BaseModel):
     max_files: int = Field(default=0, ge=0)
     shard: ShardField = ALL
     dry_run: bool = False
+
+
+class DeviceBatchOptions(BatchOptions):
+    """The options of a batch job that can use GPUs.
+
+    Attributes:
+        device: as :func:`toolkit.core.devices.resolve_devices` takes it; a list is joined with commas.
+        devices_exclude: GPUs that must not be used.
+        devices_prefer: GPUs that ``auto`` and ``cuda`` take first, in this order.
+    """
+
+    device: DeviceField = "auto"
+    devices_exclude: tuple[NonNegativeInt, ...] = ()
+    devices_prefer: tuple[NonNegativeInt, ...] = ()
+
+    @property
+    def device_policy(self) -> DevicePolicy:
+        """Which GPUs may be used, and in which order."""
+        return DevicePolicy(self.devices_exclude, self.devices_prefer)

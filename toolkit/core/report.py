@@ -94,13 +94,16 @@ def require_own_files(report: Path | None, log: Path | None) -> None:
     """Check that a report and a log replace and extend nothing but an earlier report and log.
 
     Raises:
-        OptionError: both are one file, or one of them names a file with other content.
+        OptionError: both are one file, one of them names a file with other content, or the log no regular file (a pipe
+            that nobody reads would be waited for; the null device and a terminal are taken).
         MvtkError: one of them cannot be read.
     """
     if report and log and os.path.realpath(report) == os.path.realpath(log):
         raise OptionError(f"--report and --log name one file, {report}", "name two")
     if report and report.is_file() and not _begins(report, _REPORT_BEGINNING):
         raise OptionError(f"--report {report} exists and is no report of mvtk", "name another file, or remove it")
+    if log and log.exists() and not (log.is_file() or log.is_char_device()):
+        raise OptionError(f"--log {log} is not a regular file", "name another file to write")
     if log and log.is_file() and not _begins(log, _LOG_BEGINNING):
         raise OptionError(f"--log {log} exists and is no log of mvtk", "name another file, or remove it")
 

@@ -36,23 +36,29 @@ _THREAD_COUNTS = (
 
 
 class WorkerProcess:
-    """One worker process, bound to a device, that waits at ``connection`` for :class:`toolkit.core.worker.Start`.
+    """One worker process, bound to a device, that waits at ``connection`` for :class:`toolkit.core.answers.Start`.
 
     Args:
-        device: ``"cpu"`` hides all GPUs from the process.
+        device: ``"cpu"`` hides all GPUs from the process; ``"cuda:N"`` all but GPU N of those that this process sees.
         own_machine: whether it is the only worker, whose libraries may use as many threads as they like.
         preload: a module to import while it waits.
 
+    Attributes:
+        device: the device as it was given.
+        own_device: the same device as the process itself names it: a single visible GPU is ``"cuda:0"``.
+
     Raises:
-        MvtkError: the system has no room for another process or pipe.
+        MvtkError: the system has no room for another process or pipe, or there is no such GPU.
     """
 
     def __init__(self, device: str, *, own_machine: bool, preload: str = "") -> None:
+        environment = _environment(device, own_machine=own_machine)
         try:
             ours, theirs = Pipe()
         except OSError as error:
             raise _no_worker(error) from error
         self.device = device
+        self.own_device = "cpu" if device == "cpu" else "cuda:0"
         self.connection: Connection = ours
         # Signals stay blocked until the worker ignores them: a Ctrl-C while it starts must not kill it.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -62,7 +68,7 @@ class WorkerProcess:
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # standard output belongs to the command's data
-                env=_environment(device, own_machine=own_machine),
+                env=environment,
             )
         except OSError as error:
             ours.close()
@@ -135,4 +141,19 @@ def _environment(device: str, *, own_machine: bool) -> dict[str, str]:
     environment = _KEPT_MEMORY | dict(os.environ) | {"OPENCV_LOG_LEVEL": "ERROR"}
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
+    else:
+        environment |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": _visible_gpu(device)}
     return environment if own_machine else environment | dict.fromkeys(_THREAD_COUNTS, "1")
+
+
+def _visible_gpu(device: str) -> str:
+    """Return the entry of ``CUDA_VISIBLE_DEVICES`` (a number, a UUID or a MIG id) that ``cuda:N`` stands for."""
+    prefix, _, digits = device.partition(":")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if prefix == "cuda" and digits.isdecimal():
+        if visible is None:
+            return digits
+        entries = [entry.strip() for entry in visible.split(",")]
+        if int(digits) < len(entries) and entries[int(digits)]:
+            return entries[int(digits)]
+    raise MvtkError(f"there is no device {device}: CUDA_VISIBLE_DEVICES is {visible!r}", "use --device cpu")

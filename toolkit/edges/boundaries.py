@@ -24,6 +24,8 @@ from toolkit.annotations.rle import RunLengths
 # Nearly all runs across are a few pixels long: they are filled together, a pixel of each at a time; what is left of
 # longer ones is filled run by run.
 _PIXELS_TOGETHER: Final = 16
+# OpenCV's time and memory grow with the window: beyond this reach, in pixels, counting is faster.
+_FAR: Final = 64
 
 
 def draw_edges(masks: RunLengths, kernel_size: int) -> npt.NDArray[np.uint8]:
@@ -42,13 +44,33 @@ def draw_edges(masks: RunLengths, kernel_size: int) -> npt.NDArray[np.uint8]:
     if kernel_size == 1:
         return np.zeros((masks.width, masks.height), np.uint8)
     differs_down, differs_across = _mark_differences(masks)
-    # A window holds a pixel and the one before it (above, left) if it reaches over both along that axis, for which it
-    # has kernel_size - 1 places, and covers them along the other axis, for which it has kernel_size.
-    anchor = kernel_size // 2
-    along, beside = kernel_size - 1, kernel_size
-    near_down = cv2.dilate(differs_down, np.ones((beside, along), np.uint8), anchor=(anchor - 1, anchor))
-    near_across = cv2.dilate(differs_across, np.ones((along, beside), np.uint8), anchor=(anchor, anchor - 1))
+    # A window that reaches so far before and behind its anchor covers a pixel; to hold also the one before it (above,
+    # left), it must reach one place further, and so there is one place less for the window along that axis.
+    before, behind = kernel_size // 2, (kernel_size - 1) // 2
+    near_down = _windows_that_hold(differs_down, (before, behind), (before - 1, behind))
+    near_across = _windows_that_hold(differs_across, (before - 1, behind), (before, behind))
     return cv2.bitwise_or(near_down, near_across, dst=near_down).astype(np.uint8, copy=False)
+
+
+def _windows_that_hold(
+    marks: npt.NDArray[np.uint8], rows: tuple[int, int], columns: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """Return 1 at each anchor whose window holds a mark, given how far the window reaches before and behind it."""
+    if sum(rows) < _FAR and sum(columns) < _FAR:
+        window = np.ones((sum(rows) + 1, sum(columns) + 1), np.uint8)
+        return cv2.dilate(marks, window, anchor=(columns[0], rows[0])).astype(np.uint8, copy=False)
+    return np.ascontiguousarray(_any_near(_any_near(marks, *rows).T, *columns).T)
+
+
+def _any_near(marks: npt.NDArray[np.uint8], before: int, behind: int) -> npt.NDArray[np.uint8]:
+    """Return 1 in each row that has a mark in its column, at most so many rows before or behind it; at any reach."""
+    size = marks.shape[0]
+    counts = np.zeros((size + 1, marks.shape[1]), np.int32)
+    np.cumsum(marks, axis=0, out=counts[1:])
+    rows = np.arange(size)
+    first, end = np.maximum(rows - before, 0), np.minimum(rows + behind, size - 1) + 1
+    near: npt.NDArray[np.uint8] = (counts[end] > counts[first]).astype(np.uint8)
+    return near
 
 
 def _mark_differences(masks: RunLengths) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

@@ -28,7 +28,7 @@ from toolkit.core.listing import is_folder, list_files
 from toolkit.core.options import BatchOptions
 from toolkit.edges.file_update import NO_MASKS
 from toolkit.edges.marks import VERSION_KEY, edge_version, kernel_size_of, read_edge_marks
-from toolkit.edges.method_b import DEFAULT_KERNEL_SIZE, EdgeMap, EdgeMaps, edge_maps
+from toolkit.edges.method_b import DEFAULT_KERNEL_SIZE, SIDES, EdgeMap, EdgeMaps, edge_maps
 from toolkit.npz.reading import open_npz
 from toolkit.npz.writing import Buffer, encode_npz
 
@@ -85,7 +85,8 @@ class ExtractEdgesFile(Step[AnnotationFile]):
         annotation = load_sa1b(Path(item.source))
         maps = edge_maps(annotation.masks, self._kernel_size)
         named = named_maps(maps)
-        pngs = {self._output / f"{item.stem}_{name}.png": _png(edge_map) for name, edge_map in named.items()}
+        paths = _png_paths(self._output, item.stem)
+        pngs = {path: _png(edge_map) for path, edge_map in zip(paths, named.values(), strict=True)}
         pieces = encode_npz({**named, VERSION_KEY: np.array(edge_version(self._kernel_size))})
         done = Outcome.done(
             item.source,
@@ -103,13 +104,14 @@ class ExtractEdgesFile(Step[AnnotationFile]):
         npz_path = _npz_path(self._output, item.stem)
         make_folder(npz_path.parent)
         # All are looked at before one is written: an item that fails leaves nothing behind.
-        for path, data in [(path, data) for path, data in pngs.items() if not self._is_there(path, data)]:
+        missing = {path: data for path, data in pngs.items() if not self._is_there(path, data)}
+        for path, data in missing.items():
             write_bytes(path, data, overwrite=self._overwrite)
         try:
             with atomic_write(npz_path, overwrite=self._overwrite) as stream:
                 stream.writelines(pieces)
         except TargetExistsError:
-            return Outcome.skipped(item.source, ALREADY_EXTRACTED)
+            return done if missing else Outcome.skipped(item.source, ALREADY_EXTRACTED)
         return done
 
     def _is_there(self, path: Path, data: bytes) -> bool:
@@ -180,7 +182,8 @@ class ExtractEdgesJob(Job[AnnotationFile]):
         except MvtkError as error:
             return Outcome.failed(file.source, f"{error.message}; use --overwrite to make it again")
         if version == edge_version(self._options.kernel_size):
-            return Outcome.skipped(file.source, ALREADY_EXTRACTED)
+            has_all = all(path.exists() for path in _png_paths(self._options.output, file.stem))
+            return Outcome.skipped(file.source, ALREADY_EXTRACTED) if has_all else None
         return Outcome.failed(file.source, f"{npz_path} exists, {_origin(version)}; use --overwrite to replace it")
 
 
@@ -222,6 +225,11 @@ def _list_annotations(paths: tuple[Path, ...], output: Path) -> list[AnnotationF
     if problems:
         raise InputProblemsError("cannot extract", problems, "extract into several folders")
     return list(files.values())
+
+
+def _png_paths(output: Path, stem: str) -> list[Path]:
+    names = ["edge_original", *(f"edge_{side}x{side}" for side in SIDES)]
+    return [output / f"{stem}_{name}.png" for name in names]
 
 
 def _npz_path(output: Path, stem: str) -> Path:

@@ -47,6 +47,9 @@ class UpdateFile(Step[AnnotatedFile]):
         Raises:
             MvtkError: the annotation or the features file cannot be read or is not sound.
         """
+        return self._compute(item, attempts=2)
+
+    def _compute(self, item: AnnotatedFile, attempts: int) -> Outcome | Publishing:
         from toolkit.annotations.sa1b import load_sa1b
         from toolkit.edges.marks import read_edge_marks
         from toolkit.edges.method_b import scaled_edge_maps
@@ -60,9 +63,36 @@ class UpdateFile(Step[AnnotatedFile]):
                 return Outcome.skipped(item.source, ALREADY_PROCESSED)
             sides = (256, 64, 32) if self.add_256 or 256 in marks.sizes else (64, 32)
             maps = scaled_edge_maps(annotation.masks, self.kernel_size, sides)
+            done = Outcome.done(
+                item.source,
+                warnings=_warnings(reader, annotation),
+                masks=len(annotation.masks),
+                maps=",".join(f"{side}x{side}" for side in maps),
+            )
             arrays = {f"edge_{side}x{side}": edge_map for side, edge_map in maps.items()} | self._marks(reader)
-            warnings = _warnings(reader, annotation)
-            return functools.partial(_publish, item, reader, stack.pop_all(), arrays, len(annotation.masks), warnings)
+            return functools.partial(self._publish, item, reader, stack.pop_all(), arrays, done, attempts - 1)
+
+    def _publish(
+        self,
+        item: AnnotatedFile,
+        reader: NpzReader,
+        opened: ExitStack,
+        arrays: dict[str, npt.NDArray[Any]],
+        done: Outcome,
+        attempts: int,
+    ) -> Outcome:
+        """Write the maps; where the file was replaced meanwhile (it may have two names), begin again with what is there."""
+        from toolkit.npz.rewriting import ChangedMeanwhileError, rewrite_npz
+
+        try:
+            with opened:
+                rewrite_npz(reader, arrays)
+        except ChangedMeanwhileError:
+            if not attempts:
+                raise
+            again = self._compute(item, attempts)
+            return again if isinstance(again, Outcome) else again()
+        return done
 
     def _marks(self, reader: NpzReader) -> dict[str, npt.NDArray[Any]]:
         """Return the marks to write: a version that is there already must not go on naming the maps before these."""
@@ -78,34 +108,10 @@ class UpdateFile(Step[AnnotatedFile]):
         return marks
 
 
-def _publish(
-    item: AnnotatedFile,
-    reader: NpzReader,
-    opened: ExitStack,
-    arrays: dict[str, npt.NDArray[Any]],
-    mask_count: int,
-    warnings: tuple[str, ...],
-) -> Outcome:
-    from toolkit.npz.rewriting import rewrite_npz
-
-    with opened:
-        size_bytes = rewrite_npz(reader, arrays)
-    maps = ",".join(key.removeprefix("edge_") for key, array in arrays.items() if array.ndim)
-    return Outcome.done(item.source, warnings=warnings, masks=mask_count, maps=maps, bytes=size_bytes)
-
-
 def _warnings(reader: NpzReader, annotation: ImageAnnotation) -> tuple[str, ...]:
+    from toolkit.npz.feature_files import stored_image_size
+
     warnings = [] if len(annotation.masks) else [NO_MASKS]
-    shape = _image_shape(reader)
-    if shape is not None and shape != (annotation.height, annotation.width):
+    if stored_image_size(reader) not in (None, (annotation.height, annotation.width)):
         warnings.append(OTHER_SIZE)
     return tuple(warnings)
-
-
-def _image_shape(reader: NpzReader) -> tuple[int, int] | None:
-    """Return height and width as the features file has them; None where it does not say."""
-    header = reader.header("image_shape") if "image_shape" in reader.members else None
-    if header is None or header.pickled or header.shape not in {(2,), (3,)} or header.dtype.kind not in "iu":
-        return None
-    height, width, *_ = reader.read("image_shape").tolist()
-    return height, width

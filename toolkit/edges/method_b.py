@@ -8,6 +8,7 @@ Overlapping masks, as SA-1B has them, keep all their edges. The maps equal those
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -43,7 +44,7 @@ def extract_edges_method_b(json_path: str | os.PathLike[str], kernel_size: int =
 
     Raises:
         MvtkError: the file cannot be read, or its masks are not sound; the line names everything that is wrong.
-        OptionError: ``kernel_size`` is below 1.
+        OptionError: ``kernel_size`` is no whole number from 1.
     """
     return edge_maps(load_sa1b(Path(json_path)).masks, kernel_size)
 
@@ -66,6 +67,10 @@ def scaled_edge_maps(
 
 
 def _draw(masks: RunLengths, kernel_size: int) -> EdgeMap:
-    if kernel_size < 1:
-        raise OptionError(f"kernel size {kernel_size}", "it is the side of a square in pixels, at least 1")
-    return draw_edges(masks, kernel_size)
+    try:
+        side_px = operator.index(kernel_size)
+    except TypeError:
+        side_px = 0
+    if side_px < 1:
+        raise OptionError(f"kernel size {kernel_size!r}", "it is the side of a square: a whole number of pixels from 1")
+    return draw_edges(masks, side_px)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.core.batch import Outcome
-from toolkit.core.errors import InputProblemsError, MvtkError, collected
+from toolkit.core.errors import InputProblemsError, collected
 from toolkit.core.listing import require_folder
 from toolkit.edges.json_index import JsonIndex, JsonLookupError
 from toolkit.npz.feature_files import image_id_of
@@ -36,18 +35,6 @@ def open_folders(npz_dir: Path, json_dir: Path) -> JsonIndex:
     if problems:
         raise InputProblemsError("cannot begin", problems)
     return index
-
-
-def require_some(sources: Sequence[str], npz_dir: Path) -> None:
-    """Check that there are features files.
-
-    Raises:
-        MvtkError: there are none.
-    """
-    if not sources:
-        raise MvtkError(
-            f"there are no *_features.npz files in {npz_dir}", "give the folder that holds them, at any depth"
-        )
 
 
 def pair_with_json(npz_dir: Path, source: str, index: JsonIndex) -> AnnotatedFile | Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
@@ -20,10 +20,10 @@ from toolkit.edges.extraction import EDGES_SUFFIX, named_maps
 from toolkit.edges.marks import read_edge_marks
 from toolkit.edges.method_b import DEFAULT_KERNEL_SIZE, EdgeMap, edge_maps
 from toolkit.images import ImageError, load_image
-from toolkit.npz.feature_files import image_id_of
+from toolkit.npz.feature_files import image_id_of, stored_image_size
 from toolkit.npz.features import feature_problems
 from toolkit.npz.reading import open_npz
-from toolkit.preview import Colour, Tile, contact_sheet, save_png
+from toolkit.preview import Colour, Tile, contact_sheet, save_png, stacked
 
 EDGE_COLOUR: Colour = (255, 222, 0)
 """Yellow: lighter than any colour of the dimmed image."""
@@ -47,6 +47,7 @@ class _EdgeFile:
         size_hw: of the image, in pixels; None where the file does not say.
         image_name: of the image's file; empty where only its stem is known.
         image_stem: of the image's file.
+        original: what the map at the image's size is called.
         folders: where to look for it.
     """
 
@@ -56,6 +57,7 @@ class _EdgeFile:
     image_name: str
     image_stem: str
     folders: tuple[Path, ...]
+    original: str = "original"
 
 
 def save_edges_preview(
@@ -92,7 +94,7 @@ def save_edges_preview(
     remarks: list[str] = []
     rows, used = [], list(files)
     for file in files:
-        edge_file = _read_npz(file) if file.suffix.lower() == ".npz" else _read_annotation(file, kernel_size)
+        edge_file = _read_edge_file(file, kernel_size)
         image_path = _find_image(edge_file, (images,) if images else edge_file.folders)
         image_hwc = _load(image_path, file, remarks)
         if image_path is not None:
@@ -102,7 +104,7 @@ def save_edges_preview(
         tiles = list(_tiles(edge_file, image_hwc, tile_px))
         rows.append(contact_sheet(tiles, columns=len(tiles), tile_px=tile_px, title=edge_file.title))
     require_apart(output, used)
-    save_png(output, _stacked(rows), overwrite=overwrite)
+    save_png(output, stacked(rows), overwrite=overwrite)
     return remarks
 
 
@@ -171,15 +173,16 @@ def _tiles(edge_file: _EdgeFile, image_hwc: NDArray[np.uint8] | None, tile_px: i
         if "edge_original" not in edge_file.maps:
             yield Tile(canvas_hwc, f"image {image_hwc.shape[1]}x{image_hwc.shape[0]}")
     for name, edges in edge_file.maps.items():
-        scale = "original " if name == "edge_original" else ""
+        scale = f"{edge_file.original} " if name == "edge_original" else ""
         caption = f"{scale}{edges.shape[1]}x{edges.shape[0]}, {edges.mean():.1%} edges"
         yield Tile(draw_edges_over(canvas_hwc, edges), caption)
 
 
-def _stacked(rows: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return sheets one below the other; narrow ones are widened by their background."""
-    width = max(row.shape[1] for row in rows)
-    return np.vstack([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), mode="edge") for row in rows])
+def _read_edge_file(file: Path, kernel_size: int) -> _EdgeFile:
+    suffix = file.suffix.lower()
+    if suffix not in {".json", ".npz"}:
+        raise MvtkError(f"{file}: neither an annotation nor a features file", "give .json and .npz files")
+    return _read_npz(file) if suffix == ".npz" else _read_annotation(file, kernel_size)
 
 
 def _read_annotation(file: Path, kernel_size: int) -> _EdgeFile:
@@ -200,31 +203,30 @@ def _read_npz(file: Path) -> _EdgeFile:
         marks = read_edge_marks(reader)
         names = ["edge_original", *(f"edge_{side}x{side}" for side in sorted(marks.sizes, reverse=True))]
         maps = {name: reader.read(name) for name in names if name in reader.members}
-        image_shape = reader.read("image_shape") if "image_shape" in reader.members else None
+        size_hw = stored_image_size(reader)
     if not maps:
         raise MvtkError(f"{file}: it has no edge maps", "mvtk edges update adds them to features files")
     problems = [f"member '{name}' is empty" for name, array in maps.items() if not array.size]
-    problems += feature_problems(maps if image_shape is None else {**maps, "image_shape": image_shape})
+    problems += feature_problems(maps)
     if problems:
         raise MvtkError(f"{file}: {'; '.join(problems)}", "make the file's edge maps again")
     return _EdgeFile(
         f"{file.name}: stored maps, {f'edge_version {marks.version}' if marks.version else 'no edge_version'}",
         maps,
-        _size_hw(maps.get("edge_original"), image_shape),
+        _size_hw(maps.get("edge_original"), size_hw),
         "",
         image_id_of(file.name) or file.name.removesuffix(EDGES_SUFFIX),
         (file.parent, file.absolute().parents[1]),
+        # An update leaves it as it was: it is not of the edge_version that the title names.
+        "edge_original as extracted," if image_id_of(file.name) else "original",
     )
 
 
-def _size_hw(edge_original: EdgeMap | None, image_shape: NDArray[Any] | None) -> tuple[int, int] | None:
+def _size_hw(edge_original: EdgeMap | None, stored_hw: tuple[int, int] | None) -> tuple[int, int] | None:
     """Return an image's size as its features file has it; None where it does not say."""
     if edge_original is not None:
         return edge_original.shape[0], edge_original.shape[1]
-    if image_shape is None or image_shape.min() < 1:
-        return None
-    height, width, _ = image_shape.tolist()
-    return height, width
+    return stored_hw if stored_hw and min(stored_hw) > 0 else None
 
 
 def _find_image(edge_file: _EdgeFile, folders: Sequence[Path]) -> Path | None:

@@ -22,8 +22,8 @@ from toolkit.core.options import ALL, BatchOptions
 from toolkit.edges.file_update import ALREADY_PROCESSED, UpdateFile
 from toolkit.edges.marks import edge_version, read_edge_marks
 from toolkit.edges.method_b import DEFAULT_KERNEL_SIZE
-from toolkit.edges.pairing import AnnotatedFile, open_folders, pair_with_json, require_some
-from toolkit.npz.feature_files import SortBy, list_feature_files
+from toolkit.edges.pairing import AnnotatedFile, open_folders, pair_with_json
+from toolkit.npz.feature_files import SortBy, list_feature_files, require_feature_files
 from toolkit.npz.reading import open_npz
 
 
@@ -81,7 +81,7 @@ class UpdateEdgesJob(Job[AnnotatedFile]):
             shard=options.shard,
         )
         if options.shard == ALL and options.only_mtime_after is None:
-            require_some(self._sources, options.npz_dir)
+            require_feature_files(self._sources, options.npz_dir)
 
     @property
     def options(self) -> UpdateEdgesOptions:

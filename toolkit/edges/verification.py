@@ -17,12 +17,13 @@ from toolkit.core.batch import Figures, Job, Outcome, Step
 from toolkit.core.options import ALL, BatchOptions
 from toolkit.edges.marks import EdgeMarks, kernel_size_of, read_edge_marks
 from toolkit.edges.method_b import DEFAULT_KERNEL_SIZE, SIDES, scaled_edge_maps
-from toolkit.edges.pairing import AnnotatedFile, open_folders, pair_with_json, require_some
+from toolkit.edges.pairing import AnnotatedFile, open_folders, pair_with_json
 from toolkit.npz.errors import NpzError
-from toolkit.npz.feature_files import list_feature_files
+from toolkit.npz.feature_files import list_feature_files, require_feature_files
 from toolkit.npz.reading import NpzReader, open_npz
 
 REQUIRED_SIDES = (64, 32)
+_MAKE_AGAIN = "mvtk edges update --no-skip-if-processed makes the maps again"
 
 
 class VerifyEdgesOptions(BatchOptions):
@@ -33,7 +34,8 @@ class VerifyEdgesOptions(BatchOptions):
         json_dir: folder with the annotations, which are looked for as the update does.
         kernel_size: the kernel size that every file must have been made with; None: the one that its ``edge_version``
             names, 3 where it has none.
-        sample: verify so many files, spread over all of them and the same ones each time; 0: all.
+        sample: verify so many files, spread over all of them and the same ones each time; 0: all. With ``shard``, its
+            part of the sample.
     """
 
     npz_dir: Path
@@ -65,7 +67,7 @@ class VerifyFile(Step[AnnotatedFile]):
             else:
                 problems += _differences(reader, marks, item.json_path, kernel_size)
         if problems:
-            return Outcome.failed(item.source, "; ".join(problems), "problems")
+            return Outcome.failed(item.source, f"{'; '.join(problems)}; {_MAKE_AGAIN}", "problems")
         return Outcome.done(item.source, maps=",".join(map(str, _compared(marks))), marked=int(marks.flag))
 
 
@@ -82,12 +84,13 @@ class VerifyEdgesJob(Job[AnnotatedFile]):
     def __init__(self, options: VerifyEdgesOptions) -> None:
         self._options = options
         self._index = open_folders(options.npz_dir, options.json_dir)
-        self._sources = list_feature_files(options.npz_dir, shard=options.shard)
+        self._sources = list_feature_files(options.npz_dir, shard=ALL if options.sample else options.shard)
         self._marked = 0
-        if options.shard == ALL:
-            require_some(self._sources, options.npz_dir)
+        if options.sample or options.shard == ALL:
+            require_feature_files(self._sources, options.npz_dir)
         if options.sample:
-            self._sources = sorted(heapq.nsmallest(options.sample, self._sources, key=_place_in_sample))
+            sample = heapq.nsmallest(options.sample, self._sources, key=_place_in_sample)
+            self._sources = sorted(source for source in sample if options.shard.holds(source))
 
     @property
     def options(self) -> VerifyEdgesOptions:
@@ -129,7 +132,7 @@ def _compared(marks: EdgeMarks) -> tuple[int, ...]:
 
 def _missing_maps(marks: EdgeMarks) -> list[str]:
     missing = [f"edge_{side}x{side}" for side in REQUIRED_SIDES if side not in marks.sizes]
-    return [f"has no {' and no '.join(missing)}: run mvtk edges update"] if missing else []
+    return [f"has no {' and no '.join(missing)}"] if missing else []
 
 
 def _differences(reader: NpzReader, marks: EdgeMarks, json_path: str, kernel_size: int) -> list[str]:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from toolkit.core.errors import MvtkError
 from toolkit.core.files import explain_os_error
 from toolkit.core.listing import walk_files
 from toolkit.core.options import ALL, Shard
+
+if TYPE_CHECKING:
+    from toolkit.npz.reading import NpzReader
 
 SortBy: TypeAlias = Literal["name", "mtime"]
 
 # The longer one first: X_sam2_features.npz belongs to image X, not to X_sam2.
 _SUFFIXES: Final = ("_sam2_features.npz", "_features.npz")
+_SHAPE_KEY: Final = "image_shape"
 _NS_PER_S: Final = 10**9
 _OLDEST_NS: Final = -(2**63)
 _MTIME_DIGITS: Final = len(str(2**64))
@@ -35,6 +40,19 @@ def image_id_of(name: str) -> str:
         if name.endswith(suffix):
             return name.removesuffix(suffix)
     return ""
+
+
+def stored_image_size(reader: NpzReader) -> tuple[int, int] | None:
+    """Return the image's height and width as an open features file has them; None where it does not say.
+
+    Raises:
+        NpzError: the member is damaged.
+    """
+    header = reader.header(_SHAPE_KEY) if _SHAPE_KEY in reader.members else None
+    if header is None or header.pickled or header.shape not in {(2,), (3,)} or header.dtype.kind not in "iu":
+        return None
+    height, width, *_ = reader.read(_SHAPE_KEY).tolist()
+    return height, width
 
 
 def list_feature_files(
@@ -76,6 +94,16 @@ def list_feature_files(
     for index, key in enumerate(keys):  # in place: a second list would double the memory
         keys[index] = key[_MTIME_DIGITS:]
     return keys
+
+
+def require_feature_files(sources: Sequence[str], root: Path) -> None:
+    """Check that features files were found below ``root``.
+
+    Raises:
+        MvtkError: there are none.
+    """
+    if not sources:
+        raise MvtkError(f"there are no *_features.npz files in {root}", "give the folder that holds them, at any depth")
 
 
 def _walk(root: Path, shard: Shard) -> Iterator[tuple[str, os.DirEntry[str]]]:

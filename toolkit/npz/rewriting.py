@@ -25,6 +25,10 @@ _PIECE_BYTES: Final = 1 << 20
 _WRITE_BITS: Final = 0o222
 
 
+class ChangedMeanwhileError(NpzError):
+    """The file is not any more what was opened: what was computed for it may not fit what is there now."""
+
+
 def rewrite_npz(reader: NpzReader, arrays: Mapping[str, npt.ArrayLike], *, compression: Compression = "none") -> int:
     """Replace or add ``arrays`` in the file that ``reader`` has open: the very file that was looked at is rewritten.
 
@@ -47,8 +51,8 @@ def rewrite_npz(reader: NpzReader, arrays: Mapping[str, npt.ArrayLike], *, compr
         the new file's length in bytes.
 
     Raises:
-        NpzError: the file is damaged or read-only, is not at its path any more or was changed since it was opened, or
-            NumPy would confuse a new member with one that is there.
+        ChangedMeanwhileError: the file is not at its path any more, or was changed since it was opened.
+        NpzError: the file is damaged or read-only, or NumPy would confuse a new member with one that is there.
         StopRunError: no space is left.
         MvtkError: the file cannot be written, or as in :func:`toolkit.npz.encode_npz`.
     """
@@ -106,11 +110,11 @@ def _require_unchanged(source: ByteSource) -> None:
     try:
         status = source.path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NpzError(source.path, "vanished while it was being rewritten", hint) from error
+        raise ChangedMeanwhileError(source.path, "vanished while it was being rewritten", hint) from error
     except OSError as error:
         raise explain_os_error(error, source.path, "read") from error
     if _identity(status) != _identity(source.status):
-        raise NpzError(source.path, "was replaced or changed while it was being rewritten", hint)
+        raise ChangedMeanwhileError(source.path, "was replaced or changed while it was being rewritten", hint)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from toolkit.annotations.sa1b import ImageAnnotation, load_sa1b, parse_sa1b
 from toolkit.core.errors import InputProblemsError, MvtkError
 
-FETCH_AGAIN = "; fetch or export the file again"
+FETCH_AGAIN = "; a damaged file must be fetched or exported again"
 
 
 def annotation(counts: object = "132", **more: object) -> dict[str, Any]:
@@ -185,10 +185,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "sa_1.json"
     with pytest.raises(MvtkError) as caught:
         load_sa1b(missing)
-    assert str(caught.value) == f"{missing}: cannot read: No such file or directory"
+    assert str(caught.value) == f"{missing}: cannot read: No such file or directory; check the path"
     with pytest.raises(MvtkError) as caught:
         load_sa1b(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: cannot read: Is a directory"
+    assert str(caught.value) == f"{tmp_path}: cannot read: Is a directory; name a file"
     os.mkfifo(missing)
     with pytest.raises(MvtkError) as caught:
         load_sa1b(missing)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from toolkit.core.config import ConfigError, load_config, load_yaml
 from toolkit.core.errors import MvtkError, collected
 
-OPTIONS = ("workers", "max_files", "splits", "mask_suffix")
+OPTIONS = ("workers", "max_files", "splits", "mask_suffix", "device", "devices_exclude", "devices_prefer")
 YAML_SIGNS = "&*!|>%@`'\"[]{},:?-# \n\t0a~"
 YAML_TAGS = [
     f"!!{tag} " for tag in ("int", "float", "timestamp", "bool", "binary", "set", "omap", "python/object:os.system")
@@ -35,6 +35,38 @@ def test_keys_may_be_written_as_on_the_command_line_or_as_in_python(config: Path
     }
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "devices: {exclude: [0, 3], prefer: [1, 2]}",
+        "devices.exclude: [0, 3]\ndevices.prefer: [1, 2]",
+        "devices-exclude: [0, 3]\ndevices_prefer: [1, 2]",
+        "devices: {exclude: [0, 3]}\ndevices.prefer: [1, 2]",
+    ],
+)
+def test_a_dot_and_one_level_of_nesting_separate_words(config: Path, text: str) -> None:
+    config.write_text(f"device: cuda\n{text}\n")
+    assert load_config(config, OPTIONS) == {"device": "cuda", "devices_exclude": [0, 3], "devices_prefer": [1, 2]}
+
+
+def test_problems_of_nested_keys_are_named_in_full(config: Path) -> None:
+    config.write_text(
+        "devices: {exlude: [0], prefer: {a: 1}, exclude: [[1]], max: 1}\ndevices.exclude: [1]\n"
+        "devices_exclude: [2]\nqqq: {}\nmax: {files: {}}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(config, OPTIONS)
+    assert caught.value.problems == (
+        "unknown key 'devices.exlude'; did you mean 'devices-exclude'?",
+        "'devices.prefer': expected a value or a list of values, found a mapping",
+        "'devices.exclude': expected a value or a list of values, found a list that holds more than values",
+        "unknown key 'devices.max'; did you mean 'device'?",
+        "'devices_exclude' is given twice, in two spellings",
+        "unknown key 'qqq'; see --help for the options",
+        "'max.files': expected a value or a list of values, found a mapping",
+    )
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}"])
 def test_an_empty_file_sets_nothing(config: Path, text: str) -> None:
     config.write_text(text)
@@ -48,7 +80,7 @@ def test_all_problems_are_reported_together(config: Path) -> None:
     assert caught.value.message == str(config)
     assert caught.value.problems == (
         "unknown key 'wokers'; did you mean 'workers'?",
-        "'max_files' is given twice, with a dash and with an underscore",
+        "'max_files' is given twice, in two spellings",
         "unknown key 'qqq'; see --help for the options",
         "unknown key '3'; see --help for the options",
         "'splits': expected a value or a list of values, found a mapping",
@@ -126,5 +158,5 @@ def test_a_bomb_of_merges_is_refused(config: Path) -> None:
 
 
 def test_a_missing_file_is_named(config: Path) -> None:
-    with pytest.raises(MvtkError, match=r"config\.yaml: cannot read: No such file or directory$"):
+    with pytest.raises(MvtkError, match=r"config\.yaml: cannot read: No such file or directory; check the path$"):
         load_config(config, OPTIONS)

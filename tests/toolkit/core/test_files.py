@@ -271,12 +271,12 @@ def test_only_regular_files_are_replaced(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("folder", "cannot read: Is a directory"),
+        ("folder", "cannot read: Is a directory; name a file"),
         ("pipe", "not a regular file"),
         ("socket", "cannot read: No such device or address"),
         ("device", "not a regular file"),
         ("loop", "cannot read: Too many levels of symbolic links"),
-        ("missing", "cannot read: No such file or directory"),
+        ("missing", "cannot read: No such file or directory; check the path"),
     ],
 )
 def test_reading_anything_but_a_file_is_an_expected_error_that_leaks_nothing(

@@ -98,7 +98,7 @@ def test_the_log_is_appended_and_flushed_line_by_line(tmp_path: Path) -> None:
 
 
 def test_a_log_that_cannot_be_opened_is_an_expected_error(tmp_path: Path) -> None:
-    with pytest.raises(MvtkError, match=r"log\.txt: cannot write the log: No such file or directory$"):
+    with pytest.raises(MvtkError, match=r"log\.txt: cannot write the log: No such file or directory; check the path$"):
         ItemLog(tmp_path / "nowhere" / "log.txt")
 
 

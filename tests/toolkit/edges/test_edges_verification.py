@@ -78,7 +78,7 @@ def test_stale_and_missing_maps_are_found(tree: FeatureTree) -> None:
     arrays = features("sa_1")
     del arrays["edge_64x64"], arrays["edge_32x32"]
     tree.add_npz("sa_1_features.npz", arrays)
-    assert "has no edge_64x64 and no edge_32x32: run mvtk edges update" in reason(verify(tree))
+    assert "has no edge_64x64 and no edge_32x32; " in reason(verify(tree))
 
 
 def test_kernel_size_and_version(tree: FeatureTree) -> None:
@@ -124,3 +124,11 @@ def test_a_sample_is_the_same_each_time_and_of_its_size(tree: FeatureTree) -> No
     assert set(first) < set(larger)
     assert len(all_of_them) == 12
     assert verify(tree, sample=5).figures.done == 5
+
+
+def test_shards_share_out_one_sample(tree: FeatureTree) -> None:
+    for number in range(8):
+        tree.add(f"sa_{number}", seed=number)
+    folders = {"npz_dir": tree.npz_dir, "json_dir": tree.json_dir}
+    parts = [VerifyEdgesJob(VerifyEdgesOptions(**folders, sample=5, shard=f"{part}/2")).size for part in range(2)]
+    assert sum(parts) == 5

@@ -99,7 +99,7 @@ def test_sizes_around_those_of_the_scales(tmp_path: Path, height: int, width: in
     assert_documented(tmp_path, blobs(height, width, 3, seed=height + kernel_size), kernel_size)
 
 
-@pytest.mark.parametrize("kernel_size", [41, 64, 101])
+@pytest.mark.parametrize("kernel_size", [41, 64, 65, 66, 101])
 def test_a_kernel_larger_than_the_image(tmp_path: Path, kernel_size: int) -> None:
     masks = [np.zeros((40, 30), np.uint8) for _ in range(3)]
     masks[0][5, 6] = 1
@@ -107,6 +107,22 @@ def test_a_kernel_larger_than_the_image(tmp_path: Path, kernel_size: int) -> Non
     masks[2][:, 10:12] = 1
     for mask_hw in masks:
         assert_documented(tmp_path, [mask_hw], kernel_size)
+
+
+@pytest.mark.parametrize("kernel_size", [63, 64, 65, 66, 67, 90])
+def test_large_kernels(tmp_path: Path, kernel_size: int) -> None:
+    specks = [
+        (mask_hw * (np.random.default_rng(5).random((310, 260)) < 0.001)).astype(np.uint8)
+        for mask_hw in blobs(310, 260, 2, 1)
+    ]
+    assert_documented(tmp_path, specks, kernel_size)
+
+
+def test_a_gigantic_kernel_costs_no_more_than_a_large_one(tmp_path: Path) -> None:
+    mask_hw = np.zeros((60, 80), np.uint8)
+    mask_hw[0, 0] = 1
+    path = write(tmp_path / "sa_1.json", [encoded(mask_hw)], 60, 80)
+    assert all(edge_map.all() for edge_map in extract_edges_method_b(path, 10**12).values())
 
 
 def test_masks_at_the_border_empty_and_full(tmp_path: Path) -> None:
@@ -155,9 +171,9 @@ def test_uncompressed_counts_and_polygons_count_as_their_masks(tmp_path: Path) -
 
 def test_a_wrong_kernel_size_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "sa_1.json", [], 60, 80)
-    for kernel_size in (0, -3):
-        with pytest.raises(OptionError, match=f"kernel size {kernel_size}"):
-            extract_edges_method_b(path, kernel_size)
+    for kernel_size in (0, -3, 3.0, "3"):
+        with pytest.raises(OptionError, match=f"kernel size {kernel_size!r}"):
+            extract_edges_method_b(path, kernel_size)  # type: ignore[arg-type]
 
 
 def test_a_bad_file_is_refused_by_name(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from toolkit.core.errors import InputProblemsError, MvtkError
 from toolkit.core.files import _machine
 from toolkit.core.locks import hold_folder
 from toolkit.core.report import Report
+from toolkit.edges.pairing import AnnotatedFile
 from toolkit.edges.update import UpdateEdgesJob, UpdateEdgesOptions
 from toolkit.npz import open_npz, read_npz
 
@@ -347,4 +348,29 @@ def test_a_compressed_file_keeps_its_compressed_members(tree: FeatureTree) -> No
     before = raw_members(path)
     update(tree)
     assert raw_members(path)["P4_S16.npy"] == before["P4_S16.npy"]
+    np.testing.assert_array_equal(member(path, "edge_64x64"), expected_maps(1)[64])
+
+
+def test_two_names_of_one_file_are_no_trouble(tree: FeatureTree) -> None:
+    path = tree.add("sa_1", seed=1)
+    (tree.npz_dir / "link").mkdir()
+    (tree.npz_dir / "link" / "sa_1_features.npz").symlink_to(path)
+    job = UpdateEdgesJob(options(tree, skip_if_processed=False, sort_by="name"))
+    items = [entry for entry in job.plan() if isinstance(entry, AnnotatedFile)]
+    begun = [job.step().process_one(item) for item in items]  # both have read the file before one replaces it
+    outcomes = [publish() for publish in begun if not isinstance(publish, Outcome)]
+    assert [outcome.status for outcome in outcomes] == ["done", "done"]
+    np.testing.assert_array_equal(member(path, "edge_64x64"), expected_maps(1)[64])
+
+
+def test_what_another_program_wrote_meanwhile_is_kept(tree: FeatureTree) -> None:
+    path = tree.add("sa_1", seed=1)
+    job = UpdateEdgesJob(options(tree))
+    (item,) = job.plan()
+    publish = job.step().process_one(item)  # type: ignore[arg-type]
+    tree.add_npz("sa_1_features.npz", features("sa_1", with_256=False, added=np.array(7)))
+    assert not isinstance(publish, Outcome)
+    assert publish().status == "done"
+    assert member(path, "added").item() == 7
+    assert member(path, "edge_256x256") is None
     np.testing.assert_array_equal(member(path, "edge_64x64"), expected_maps(1)[64])
