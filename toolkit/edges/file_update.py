@@ -81,7 +81,7 @@ class UpdateFile(Step[AnnotatedFile]):
         done: Outcome,
         attempts: int,
     ) -> Outcome:
-        """Write the maps; where the file was replaced meanwhile (it may have two names), begin again with what is there."""
+        """Write the maps; where the file was replaced meanwhile, it may have two names, begin with the new one."""
         from toolkit.npz.rewriting import ChangedMeanwhileError, rewrite_npz
 
         try:
