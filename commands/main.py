@@ -16,6 +16,7 @@ GROUPS = {
     "npz": "Inspect, verify, pack, preprocess and preview NPZ files.",
     "dataset": "Build, verify and preview training datasets.",
     "edges": "Edge maps of instance masks: update, verify, extract and preview.",
+    "features": "SAM2 features in NPZ files: repair, extract, verify and preview.",
 }
 """Each group's help line, here so that ``mvtk --help`` imports none of them."""
 

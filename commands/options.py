@@ -168,7 +168,7 @@ def split_list(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
-def validated(model: type[ModelT], **values: Any) -> ModelT:
+def validated(model: type[ModelT], /, **values: Any) -> ModelT:
     """Return the options model built from ``values``; None stands for "not given".
 
     Raises:

@@ -156,6 +156,8 @@ def _show(report: Report, errors: Console, output: OutputOptions, traceback: str
         console = output_console()
         say(console, f"mvtk {report.command}" + (" (dry run)" if report.options.get("dry_run") else ""), "bold")
         console.print(_table(report))
+        for remark in report.stats.get("remarks", ()):
+            say(console, remark)
 
 
 def _items(count: int) -> str:

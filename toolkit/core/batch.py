@@ -211,7 +211,10 @@ class Job(ABC, Generic[ItemT]):
         """Publish what belongs to the job as a whole, after the last item, also when a signal ended the run early."""
 
     def stats(self, figures: Figures) -> Mapping[str, Any]:
-        """Return the command's own figures for the report, JSON types only."""
+        """Return the command's own figures for the report, JSON types only.
+
+        Lines under the key ``remarks`` are shown below the table.
+        """
         del figures
         return {}
 

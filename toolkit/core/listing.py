@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -66,6 +67,20 @@ def walk_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[st
         for entry in sorted(subfolders, key=lambda subfolder: subfolder.name):
             queue = linked_folders if entry.is_symlink() else own_folders
             queue.append((f"{prefix}{entry.name}/", entry.path))
+
+
+def walk_sorted(folder: Path, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the relative POSIX path of each file below ``folder`` whose name is wanted, folder by folder.
+
+    A folder's files come together, sorted by name, so that only one folder's names are in memory; folders come in an
+    order that depends on their names only. Otherwise as :func:`walk_files`.
+
+    Raises:
+        MvtkError: as there.
+    """
+    for prefix, found in itertools.groupby(walk_files(folder, wanted), key=lambda pair: pair[0]):
+        for name in sorted(entry.name for _, entry in found):
+            yield prefix + name
 
 
 def visible_entries(folder: Path | str) -> Iterator[os.DirEntry[str]]:

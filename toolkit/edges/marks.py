@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import numpy.typing as npt
-
-from toolkit.npz.errors import PickledMemberError
+from toolkit.npz.marks import read_flag, read_text
 from toolkit.npz.reading import NpzReader
 
 FLAG_KEY: Final = "edge_flag"
@@ -18,8 +16,6 @@ _METHOD: Final = "B_v1"
 _DEFAULT_KERNEL_SIZE: Final = 3
 _OTHER_KERNEL: Final = re.compile(rf"{_METHOD}_k([1-9][0-9]{{0,8}})")
 _EDGE_MAP_KEY: Final = re.compile(r"edge_([1-9][0-9]{0,5})x\1")
-# An NPY header takes 128 bytes, a version four a character. What is longer is no mark, and is not read.
-_MAX_MARK_BYTES: Final = 4096
 
 
 def edge_version(kernel_size: int) -> str:
@@ -64,34 +60,13 @@ class EdgeMarks:
 def read_edge_marks(reader: NpzReader) -> EdgeMarks:
     """Return the marks of an open features file; of its data only the marks are read and checked.
 
-    A mark is one whole number or bool (``edge_flag``) or one text (``edge_version``), in an array of any number of
-    axes. A member of that name that is anything else, or pickled, counts as no mark: such a file is done again.
+    See :mod:`toolkit.npz.marks`: a file whose marks are of another kind is done again.
 
     Raises:
         NpzError: a mark is damaged, or is not an NPY array.
     """
-    flag = _read_mark(reader, FLAG_KEY, "biu")
-    version = _read_mark(reader, VERSION_KEY, "U")
     return EdgeMarks(
-        flag=flag is not None and flag.item() == 1,
-        version="" if version is None else _text(version),
+        flag=read_flag(reader, FLAG_KEY),
+        version=read_text(reader, VERSION_KEY) or "",
         sizes=tuple(int(match[1]) for match in map(_EDGE_MAP_KEY.fullmatch, reader.members) if match),
     )
-
-
-def _read_mark(reader: NpzReader, key: str, dtype_kinds: str) -> npt.NDArray[Any] | None:
-    """Return array ``key`` where it holds one value of one of the kinds of dtype."""
-    member = reader.members.get(key)
-    if member is None or member.size > _MAX_MARK_BYTES:
-        return None
-    try:
-        array = reader.read(key)
-    except PickledMemberError:
-        return None
-    return array if array.size == 1 and array.dtype.kind in dtype_kinds else None
-
-
-def _text(array: npt.NDArray[Any]) -> str:
-    # numpy's item() raises a SystemError for numbers that are no code points.
-    code_points = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    return code_points.decode("utf-32-le", "replace").rstrip("\0")

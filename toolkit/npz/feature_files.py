@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import explain_os_error
-from toolkit.core.listing import walk_files
+from toolkit.core.listing import walk_files, walk_sorted
 from toolkit.core.options import ALL, Shard
 
 if TYPE_CHECKING:
@@ -94,6 +94,23 @@ def list_feature_files(
     for index, key in enumerate(keys):  # in place: a second list would double the memory
         keys[index] = key[_MTIME_DIGITS:]
     return keys
+
+
+def iter_feature_files(root: Path, *, shard: Shard = ALL) -> Iterator[str]:
+    """Yield the features files below ``root`` as relative POSIX paths, folder by folder, each folder's by name.
+
+    Memory does not grow with the number of folders' files, as that of :func:`list_feature_files` does.
+
+    Raises:
+        MvtkError: a folder cannot be listed; or there are no features files at all.
+    """
+    is_empty = True
+    for path in walk_sorted(root, lambda name: bool(image_id_of(name))):
+        is_empty = False
+        if shard.holds(path):
+            yield path
+    if is_empty:
+        require_feature_files([], root)
 
 
 def require_feature_files(sources: Sequence[str], root: Path) -> None:
