@@ -11,10 +11,11 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
 DEMO := demo-output
 
-.PHONY: help demo test test-slow check fix bench lock clean
+.PHONY: help demo demo-features test test-slow check fix bench lock clean
 
 help:
 	@echo 'make demo       the main jobs on real photographs, in demo-output/ (installs the core only)'
+	@echo 'make demo-features  SAM2 features of the photographs, by random weights (installs everything, about 6 GB)'
 	@echo 'make test       all tests but those marked slow or gpu (installs everything, about 6 GB)'
 	@echo 'make test-slow  the tests marked slow and gpu'
 	@echo 'make check      formatting, lint, types, README drift'
@@ -47,6 +48,12 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/mvtk edges verify --npz-dir $(DEMO)/sa1b/extracted --json-dir $(DEMO)/sa1b
 	$(BIN)/mvtk edges preview $(DEMO)/sa1b/sa_3.json $(DEMO)/sa1b/sa_4.json --output $(DEMO)/edges.png
 	@echo 'look at $(DEMO)/sheet.png and $(DEMO)/edges.png'
+
+demo-features: $(VENV)/.installed-all demo
+	$(BIN)/mvtk features extract --images $(DEMO)/sa1b --output $(DEMO)/features --weights random:0 --model sam2.1_hiera_tiny
+	$(BIN)/mvtk features verify $(DEMO)/features
+	$(BIN)/mvtk features preview $(DEMO)/features/*.npz --images $(DEMO)/sa1b --output $(DEMO)/features.png
+	@echo 'look at $(DEMO)/features.png (of random weights: no checkpoint is downloaded)'
 
 test: $(VENV)/.installed-all
 	$(BIN)/python -m pytest

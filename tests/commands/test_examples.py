@@ -1,4 +1,4 @@
-"""Every example in the help texts runs as it stands, after `make demo`."""
+"""Every example in the help texts runs as it stands, after `make demo` and, for features, `make demo-features`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_edges_demo(folder / "demo-output" / "sa1b")
     (folder / "configs").symlink_to(PROJECT / "configs")
     command = ["dataset", "convert-mask-attention", "--config", "configs/demo.yaml", "-q"]
+    subprocess.run([sys.executable, "-m", "commands.main", *command], cwd=folder, check=True, env=_environment())
+    # As `make demo-features` does.
+    encoder = ["--weights", "random:0", "--model", "sam2.1_hiera_tiny"]
+    command = ["features", "extract", "--images", "demo-output/sa1b", "--output", "demo-output/features", *encoder, "-q"]
     subprocess.run([sys.executable, "-m", "commands.main", *command], cwd=folder, check=True, env=_environment())
     return folder
 

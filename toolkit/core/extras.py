@@ -11,7 +11,7 @@ from toolkit.core.errors import MissingExtraError, MvtkError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "torch": ("torch",),
-    "features": ("torch", "torchvision", "sam2", "huggingface_hub"),
+    "features": ("torch", "torchvision", "sam2", "huggingface_hub", "safetensors"),
     "sam": ("torch", "transformers", "monai", "accelerate", "peft"),
     "yolo": ("ultralytics",),
     "demo": ("scikit-image",),

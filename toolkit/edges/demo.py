@@ -1,4 +1,4 @@
-"""A small input for the ``mvtk edges`` commands, made from real photographs.
+"""A small input for the ``mvtk edges`` and ``mvtk features`` commands, made from real photographs.
 
 ``python -m toolkit.edges.demo OUT`` writes into the new or empty folder OUT, as SA-1B and its features files have it:
 
@@ -6,7 +6,8 @@
 - ``sa_1.json``, …: their masks as compressed run lengths, one for each connected region of the mask that
   :mod:`toolkit.dataset.demo` computes for the photograph;
 - ``extracted/sa_1_features.npz``, …: features of zeros, no encoder having been run, and edge maps that are out of date:
-  empty and without a mark. Not all of them have ``edge_256x256``.
+  empty and without a mark. Not all of them have ``edge_256x256``;
+- ``samples.txt``: the photographs' names.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def write_demo(output: Path) -> int:
         write_bytes(output / f"{name}.json", json.dumps(_annotation(scene, number)).encode())
         features = _features(name, scene, has_256=number % 2 == 1)
         save_npz(extracted / f"{name}_features.npz", features, compression="none")
+    samples = "".join(f"sa_{number}.jpg\n" for number in range(1, len(chosen) + 1))
+    write_bytes(output / "samples.txt", samples.encode())
     return len(chosen)
 
 

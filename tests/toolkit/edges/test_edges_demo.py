@@ -37,7 +37,7 @@ def record(demo: Path, name: str) -> dict[str, Any]:
 
 def test_each_photograph_has_an_annotation_and_a_features_file(demo: Path) -> None:
     assert sorted(path.name for path in demo.iterdir()) == sorted(
-        ["extracted", *(f"{name}.{suffix}" for name in NAMES for suffix in ("jpg", "json"))]
+        ["extracted", "samples.txt", *(f"{name}.{suffix}" for name in NAMES for suffix in ("jpg", "json"))]
     )
     assert sorted(path.name for path in (demo / "extracted").iterdir()) == [f"{name}_features.npz" for name in NAMES]
     assert sum(path.stat().st_size for path in demo.rglob("*")) < 22e6
