@@ -79,7 +79,7 @@ To8BitOption = Annotated[
 ]
 RefreshStaleOption = Annotated[
     bool,
-    typer.Option("--refresh-stale", help="Encode again what another model, other weights or another dtype made."),
+    typer.Option("--refresh-stale", help="Encode again what another model, other weights or other dtypes made."),
 ]
 
 
@@ -339,7 +339,11 @@ def extract(
 def verify(
     root: Annotated[Path, typer.Argument(readable=False, metavar="DIR", help="Features files, searched to any depth.")],
     recompute: Annotated[
-        int, typer.Option(metavar="N", help="Compare N files, spread over all, with a fresh encoding; needs --weights.")
+        int,
+        typer.Option(
+            metavar="N",
+            help="Compare N files, spread over all, with a fresh encoding, and no others; needs --weights.",
+        ),
     ] = 0,
     min_cosine: Annotated[
         float, typer.Option(metavar="X", help="The least cosine similarity with the fresh features.")
@@ -350,7 +354,6 @@ def verify(
     ] = None,
     model: ModelOption = None,
     dtype: DtypeOption = "float32",
-    store: StoreOption = "float32",
     batch_size: BatchSizeOption = "auto",
     compile: CompileOption = False,  # noqa: A002 - the option's name
     to_8bit: To8BitOption = False,
@@ -395,7 +398,7 @@ def verify(
         min_cosine=min_cosine,
         **shared,
         **_encoding(
-            weights, model, dtype, store, batch_size, compile, to_8bit, device, devices_exclude, devices_prefer
+            weights, model, dtype, "float32", batch_size, compile, to_8bit, device, devices_exclude, devices_prefer
         ),
     )
     run_batch(RecomputeJob(options), output)

@@ -5,7 +5,7 @@ This module is imported for every ``--help``: it imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,15 +182,16 @@ def validated(model: type[ModelT], /, **values: Any) -> ModelT:
         return model(**{name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
         problems = [
-            f"{_option_name(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}{_given(problem['input'])}"
+            f"{_option_name(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}{_given(problem)}"
             for problem in error.errors()
         ]
         raise OptionError("; ".join(problems), "see --help") from error
 
 
-def _given(value: Any) -> str:
-    """Return the refused value as it is shown, where it is short."""
-    return f" (not {value!r})" if isinstance(value, int | float | str) else ""
+def _given(problem: Mapping[str, Any]) -> str:
+    """Return the refused value, where it is short and pydantic's own line leaves it out."""
+    value = problem["input"]
+    return f" (not {value!r})" if problem["type"] != "value_error" and isinstance(value, int | float | str) else ""
 
 
 def _option_name(location: tuple[int | str, ...]) -> str:

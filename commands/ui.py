@@ -68,7 +68,7 @@ def output_console() -> Console:
 
 def say(console: Console, text: str, style: str = "") -> None:
     """Print one line as it is: no markup, no wrapping, control characters escaped."""
-    console.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(one_line(text), style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def run_batch(job: Job[Any], output: OutputOptions, crew: Crew | None = None) -> NoReturn:

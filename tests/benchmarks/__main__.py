@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import conversion, edges, reading, rewriting, startup
+from tests.benchmarks import conversion, edges, features, reading, rewriting, startup
 
 BENCHMARKS = {
     "startup": startup.measure,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "rewriting": rewriting.measure,
     "conversion": conversion.measure,
     "edges": edges.measure,
+    "features": features.measure,
 }
 
 

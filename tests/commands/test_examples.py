@@ -39,7 +39,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "commands.main", *command], cwd=folder, check=True, env=_environment())
     # As `make demo-features` does.
     encoder = ["--weights", "random:0", "--model", "sam2.1_hiera_tiny"]
-    command = ["features", "extract", "--images", "demo-output/sa1b", "--output", "demo-output/features", *encoder, "-q"]
+    folders = ["--images", "demo-output/sa1b", "--output", "demo-output/features"]
+    command = ["features", "extract", *folders, *encoder, "-q"]
     subprocess.run([sys.executable, "-m", "commands.main", *command], cwd=folder, check=True, env=_environment())
     return folder
 

@@ -73,9 +73,9 @@ class JobRun(Generic[ItemT]):
                 return
 
     def _close(self) -> None:
+        stats = self._job.stats(self.report.figures)  # may take its time: a signal that comes meanwhile counts
         self.report.interrupted = self.report.interrupted or self._stop.requested
-        complete = self._plan.complete and not self.report.interrupted
-        self.report.stats = {"complete": complete, **self._job.stats(self.report.figures)}
+        self.report.stats = {"complete": self._plan.complete and not self.report.interrupted, **stats}
         self.report.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
@@ -42,6 +43,16 @@ def require_extra(module: str, extra: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
             raise
         raise MissingExtraError(module, extra) from error
+
+
+def require_installed(module: str, extra: str) -> None:
+    """Check, without importing it, that ``module`` is there, which the extra ``extra`` brings.
+
+    Raises:
+        MissingExtraError: it is not installed; the line has the command that installs it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise MissingExtraError(module, extra)
 
 
 def explain_import_error(error: ImportError) -> MvtkError | None:

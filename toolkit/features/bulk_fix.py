@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from toolkit.core.batch import Outcome
@@ -15,7 +15,7 @@ from toolkit.features.jobs import RepairJob
 from toolkit.features.options import BulkFixOptions
 from toolkit.npz.feature_files import image_id_of, iter_feature_files
 
-OTHER_FILE = "another features file of the same image is done"
+OTHER_FILE = "the image has a file without _sam2, which counts"
 
 
 class BulkFixJob(RepairJob[BulkFixOptions]):
@@ -46,7 +46,7 @@ class BulkFixJob(RepairJob[BulkFixOptions]):
         for source in iter_feature_files(root, shard=self._options.shard):
             path = PurePosixPath(source)
             shorter = path.with_name(f"{image_id_of(path.name)}_features.npz")
-            if shorter != path and (root / shorter).is_file():
+            if shorter != path and _is_listed(root / shorter):
                 yield Outcome.skipped(source, OTHER_FILE)
             else:
                 yield self._planned(source, root / source, (root / source).parent, search)
@@ -56,3 +56,8 @@ class BulkFixJob(RepairJob[BulkFixOptions]):
         """Hold the folder and remove what killed runs, and workers of this one, left there."""
         with self._claimed([self._options.root]):
             yield
+
+
+def _is_listed(path: Path) -> bool:
+    """Tell whether the listing has a file: it takes regular files, and links wherever they lead."""
+    return path.is_file() or path.is_symlink()

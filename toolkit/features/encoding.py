@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.core.batch import BatchStep, Outcome, Publishing
+from toolkit.core.errors import MvtkError
 from toolkit.features.feature_source import FLAG_KEY, SOURCE_KEY, FeatureMarks, FeatureSource, read_feature_marks
+from toolkit.features.image_search import image_stem
 from toolkit.npz.errors import NpzError
 from toolkit.npz.feature_files import stored_image_size
 from toolkit.npz.reading import NpzReader, open_npz
+from toolkit.npz.rewriting import require_rewritable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from toolkit.features.weights import Weights
 
 ALREADY_PROCESSED = "already processed"
-STALE = "stale: made by another model, other weights or another dtype (--refresh-stale encodes it again)"
+STALE = "stale: made by another model, other weights or dtypes (--refresh-stale encodes it again)"
 OTHER_SIZE = "image_shape is not the image's size"
 
 P4_KEY, P5_KEY, P4_COPY_KEY = "P4_S16", "P5_S32", "IMAGE_EMB_S16"
@@ -140,10 +143,7 @@ class EncodingStep(BatchStep[FeatureItem, PreparedImage]):
             half = len(batch) // 2
             self.batch_size = min(self.batch_size, half)
             return [*self.process_batch(batch[:half]), *self.process_batch(batch[half:])]
-        return [
-            functools.partial(self.publish, image, self._stored(p4[index]), self._stored(p5[index]))
-            for index, image in enumerate(batch)
-        ]
+        return [functools.partial(self._publish, image, p4[index], p5[index]) for index, image in enumerate(batch)]
 
     def publish(self, image: PreparedImage, p4: npt.NDArray[Any], p5: npt.NDArray[Any]) -> Outcome:
         """Write the features, P4 (1, 256, 64, 64) and P5 (1, 256, 32, 32), of one image."""
@@ -159,6 +159,12 @@ class EncodingStep(BatchStep[FeatureItem, PreparedImage]):
 
         decoded = load_image(path, to_8bit=self._settings.to_8bit)
         return decoded.pixels, decoded.warnings
+
+    def _publish(self, image: PreparedImage, p4: npt.NDArray[np.float32], p5: npt.NDArray[np.float32]) -> Outcome:
+        # Here, not in the thread that encodes: it takes milliseconds, in which a GPU would wait.
+        stored_p4, stored_p5 = self._stored(p4), self._stored(p5)
+        _check_finite(stored_p4, stored_p5)
+        return self.publish(image, stored_p4, stored_p5)
 
     def _stored(self, features: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         """Return the features of one image as they are stored, with an axis for the image before the others."""
@@ -193,6 +199,7 @@ class RepairStep(EncodingStep):
             if reason:
                 reader.close()
                 return Outcome.skipped(item.source, reason)
+            require_rewritable(reader)
             _check_shapes(reader)
             pixels_hwc, warnings = self.read_image(item.image_path)
             height, width, channels = pixels_hwc.shape
@@ -208,7 +215,7 @@ class RepairStep(EncodingStep):
         """Replace the features and marks of one file."""
         import numpy as np
 
-        from toolkit.npz.rewriting import rewrite_npz
+        from toolkit.npz.rewriting import ChangedMeanwhileError, rewrite_npz
 
         reader = image.reader
         if reader is None:
@@ -220,8 +227,23 @@ class RepairStep(EncodingStep):
             if self._set_flag:
                 arrays[FLAG_KEY] = np.array(1)
             arrays[SOURCE_KEY] = self._rule.source.to_array()
-            size_bytes = rewrite_npz(reader, arrays)
+            try:
+                size_bytes = rewrite_npz(reader, arrays)
+            except ChangedMeanwhileError:
+                # The same file may have come under another name.
+                reason = self._reason_now(image.item)
+                if not reason:
+                    raise
+                return Outcome.skipped(image.item.source, reason)
         return Outcome.done(image.item.source, warnings=image.warnings, bytes=size_bytes)
+
+    def _reason_now(self, item: FeatureItem) -> str:
+        """Return why the file that is there by now needs no work; "" where it does, or cannot be read."""
+        try:
+            with open_npz(item.npz_path) as reader:
+                return self._rule.reason(read_feature_marks(reader))
+        except NpzError:
+            return ""
 
 
 class ExtractionStep(EncodingStep):
@@ -253,7 +275,6 @@ class ExtractionStep(EncodingStep):
         import numpy as np
 
         from toolkit.core.files import TargetExistsError, make_folder
-        from toolkit.npz.feature_files import image_id_of
         from toolkit.npz.writing import save_npz
 
         path = Path(image.item.npz_path)
@@ -261,7 +282,7 @@ class ExtractionStep(EncodingStep):
         arrays = {
             P4_KEY: p4,
             P5_KEY: p5,
-            "image_id": np.array(image_id_of(path.name)),
+            "image_id": np.array(image_stem(Path(image.item.image_path).name)),
             "image_shape": np.array(image.shape_hwc),
             "model_type": np.array(self._source.model),
             FLAG_KEY: np.array(1),
@@ -272,6 +293,19 @@ class ExtractionStep(EncodingStep):
         except TargetExistsError:
             return Outcome.skipped(image.item.source, ALREADY_PROCESSED)
         return Outcome.done(image.item.source, warnings=image.warnings, bytes=size_bytes)
+
+
+def _check_finite(*levels: npt.NDArray[Any]) -> None:
+    """Check that features can be stored: weights that are damaged, or float16, may make numbers that are none.
+
+    Raises:
+        MvtkError: they hold an infinity or NaN.
+    """
+    import numpy as np
+
+    if not all(np.isfinite(level).all() for level in levels):
+        hint = "check the weights, and use float32 for --dtype and --store"
+        raise MvtkError("the encoder's features are not finite numbers, and are not stored", hint)
 
 
 def _check_shapes(reader: NpzReader) -> None:

@@ -13,7 +13,7 @@ from toolkit.features.encoding import EncodingSettings
 _IMAGE_SHAPE = (1500, 2250, 3)
 """As most of SA-1B's are; the encoder squashes all images to one size."""
 
-_ROUNDS = 2
+_ROUNDS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class _Trial:
 
 
 class _MeasureEncoder(Step[_Trial]):
-    """Encode one batch to warm up, and then some more against the clock."""
+    """Encode one batch to warm up, and then one more against the clock."""
 
     def __init__(self, settings: EncodingSettings) -> None:
         self._settings = settings

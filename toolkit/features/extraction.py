@@ -11,7 +11,7 @@ from typing import ClassVar
 from toolkit.core.batch import Outcome
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import make_folder
-from toolkit.core.listing import require_folder, walk_sorted
+from toolkit.core.listing import require_folder, walk_files, walk_sorted
 from toolkit.features.encoding import ExtractionStep, FeatureItem, SkipRule
 from toolkit.features.feature_source import read_feature_marks
 from toolkit.features.image_search import image_stem, is_image
@@ -28,7 +28,7 @@ class ExtractFeaturesJob(EncodingJob[ExtractFeaturesOptions]):
     """The extraction from all images below a folder, which is listed while the work goes on.
 
     Raises:
-        MvtkError: the folder does not exist, or as in :class:`EncodingJob`.
+        MvtkError: the folder does not exist or has no images, or as in :class:`EncodingJob`.
     """
 
     command: ClassVar[str] = "features extract"
@@ -36,19 +36,19 @@ class ExtractFeaturesJob(EncodingJob[ExtractFeaturesOptions]):
     def __init__(self, options: ExtractFeaturesOptions) -> None:
         require_folder(options.images, "give the folder with the images")
         super().__init__(options)
+        if next(walk_files(options.images, is_image), None) is None:
+            raise MvtkError(f"there are no images in {options.images}", "give the folder that holds them, at any depth")
 
     def plan(self) -> Iterator[FeatureItem | Outcome]:
         """Yield each image whose features file is to be made, and why each other one's is not.
 
         Raises:
-            MvtkError: there are no images, or a folder cannot be listed.
+            MvtkError: a folder cannot be listed.
         """
         options = self._options
         rule = SkipRule(self.feature_source, by_flag=True, refresh_stale=options.refresh_stale)
         folder, owners = None, dict[str, str]()  # of the folder's images, by the name of their features file
-        is_empty = True
         for name in walk_sorted(options.images, is_image):
-            is_empty = False
             if folder != (folder := name.rpartition("/")[0]):
                 owners.clear()
             npz_path = options.output / (_stem_of(name) + _SUFFIX)
@@ -60,8 +60,6 @@ class ExtractFeaturesJob(EncodingJob[ExtractFeaturesOptions]):
                 continue
             settled = None if options.overwrite else _settled(name, npz_path, rule)
             yield settled or FeatureItem(name, os.fspath(npz_path), os.fspath(options.images / name))
-        if is_empty:
-            raise MvtkError(f"there are no images in {options.images}", "give the folder that holds them, at any depth")
 
     def step(self) -> ExtractionStep:
         """Return the extraction from one image."""

@@ -30,6 +30,7 @@ class FeatureSource:
         preprocessing: how an image became the encoder's input.
         dtype: the encoder's arithmetic: ``float32``, ``bfloat16`` or ``float16``.
         mvtk: the version of mvtk that wrote the features.
+        stored: the dtype of the features in the file: ``float32`` or ``float16``.
     """
 
     model: str
@@ -37,11 +38,12 @@ class FeatureSource:
     preprocessing: str
     dtype: str
     mvtk: str
+    stored: str = "float32"
 
     @classmethod
-    def of(cls, weights: Weights, dtype: str) -> FeatureSource:
+    def of(cls, weights: Weights, dtype: str, stored: str = "float32") -> FeatureSource:
         """Return the source of features that this version of mvtk makes with ``weights``."""
-        return cls(weights.model.name, weights.identity, PREPROCESSING, dtype, version("mvtk"))
+        return cls(weights.model.name, weights.identity, PREPROCESSING, dtype, version("mvtk"), stored)
 
     @classmethod
     def parse(cls, text: str) -> FeatureSource | None:
@@ -52,7 +54,7 @@ class FeatureSource:
             return None
         if not isinstance(record, dict):
             return None
-        values = [record.get(field.name) for field in fields(cls)]
+        values = [record.get(field.name, "float32" if field.name == "stored" else None) for field in fields(cls)]
         texts = [value for value in values if isinstance(value, str)]
         return cls(*texts) if len(texts) == len(values) else None
 

@@ -83,7 +83,11 @@ class FixInplaceJob(RepairJob[FixInplaceOptions]):
         owners: dict[str, str] = {}  # the image of each features file
         seen: set[str] = set()
         for image in self._images:
-            source, real = image.as_posix(), os.path.realpath(image)
+            source = image.as_posix()
+            if not os.path.lexists(image):
+                yield Outcome.failed(source, f"{IMAGE_NOT_FOUND}: {image}", IMAGE_NOT_FOUND)
+                continue
+            real = os.path.realpath(image)
             if real in seen:
                 yield Outcome.skipped(source, LISTED_TWICE)
                 continue
@@ -101,8 +105,11 @@ class FixInplaceJob(RepairJob[FixInplaceOptions]):
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Hold the folders given, and those of the images, and remove what killed runs left there."""
-        folders = {image.parent for image in self._images if image.parent.is_dir()}
+        """Hold the folders given and those of images with a features file beside, and remove what killed runs left.
+
+        Where only images are, nothing is written: those folders may be read-only.
+        """
+        folders = {image.parent for image in self._images if _beside(image)}
         with self._claimed([*self._options.npz_dirs, *folders]):
             yield
 
@@ -131,15 +138,12 @@ def _features_of(image: Path, index: FileIndex, npz_dirs: Sequence[Path]) -> Pat
     """Return the features file of an image.
 
     Raises:
-        SampleError: the image is not there, or it has no features file, or several.
+        SampleError: it has no features file, or several.
     """
-    if not image.is_file():
-        raise SampleError(IMAGE_NOT_FOUND, str(image))
-    names = [image.stem + suffix for suffix in _SUFFIXES]
-    for name in names:
-        path = image.with_name(name)
-        if os.path.lexists(path):
-            return path
+    beside = _beside(image)
+    if beside is not None:
+        return beside
+    names = _names(image)
     for name in names:
         found = index.find(name)
         if len(found) > 1:
@@ -148,3 +152,14 @@ def _features_of(image: Path, index: FileIndex, npz_dirs: Sequence[Path]) -> Pat
             return found[0]
     where = ", ".join(map(str, (image.parent, *npz_dirs)))
     raise SampleError(FEATURES_NOT_FOUND, f"{names[0]} is not in {where}", "name its folder with --npz-dirs")
+
+
+def _beside(image: Path) -> Path | None:
+    """Return the features file in the folder of the image; None where there is none."""
+    paths = (image.parent / name for name in _names(image))
+    return next((path for path in paths if os.path.lexists(path)), None)
+
+
+def _names(image: Path) -> list[str]:
+    """Return the names that the features file of an image may have, the one that counts first."""
+    return [image.stem + suffix for suffix in _SUFFIXES]

@@ -9,6 +9,7 @@ from typing import Final
 
 from toolkit.core.errors import MvtkError
 from toolkit.core.file_index import FileIndex
+from toolkit.core.listing import visible_entries
 
 IMAGE_SUFFIXES: Final = (".jpg", ".png", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 """Suffixes of image files, the one that counts first where a stem has several."""
@@ -40,10 +41,12 @@ class ImageSearch:
     """
 
     def __init__(self, root: Path | None = None) -> None:
+        self._folder: Path | None = None
+        self._names: dict[str, str] = {}
         self._below = FileIndex([] if root is None else [root], lambda _, name: image_stem(name))
 
     def find(self, folder: Path, stem: str) -> Path:
-        """Return the image ``<stem>.<suffix>`` of any usual suffix, in upper or lower case.
+        """Return the image ``<stem>.<suffix>`` of any usual suffix, in any case.
 
         Args:
             folder: is looked into first; of several images the first one in the order of ``IMAGE_SUFFIXES`` counts.
@@ -57,6 +60,9 @@ class ImageSearch:
             path = folder / name
             if os.path.lexists(path):
                 return path
+        odd_case = self._listed(folder).get(stem)
+        if odd_case is not None:
+            return folder / odd_case
         below = self._below.find(stem)
         if len(below) > 1:
             more = f" and {len(below) - 2} more" if len(below) > 2 else ""
@@ -68,6 +74,13 @@ class ImageSearch:
             f"{stem} has none in {folder}",
             f"{stem}.jpg, .png, .jpeg or another usual suffix is needed",
         )
+
+    def _listed(self, folder: Path) -> dict[str, str]:
+        """Return the images in a folder by stem; the folder asked for last is remembered."""
+        if folder != self._folder:
+            found = (entry.name for entry in visible_entries(folder)) if folder.is_dir() else ()
+            self._folder, self._names = folder, {image_stem(name): name for name in sorted(found) if is_image(name)}
+        return self._names
 
 
 def is_image(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from abc import abstractmethod
@@ -15,7 +16,7 @@ from toolkit.core.batch import Figures, Job, Outcome
 from toolkit.core.claims import claimed_folder
 from toolkit.core.devices import resolve_devices
 from toolkit.core.errors import MvtkError
-from toolkit.core.extras import require_extra
+from toolkit.core.extras import require_installed
 from toolkit.features.encoding import (
     FEATURE_SHAPES,
     P4_KEY,
@@ -36,6 +37,8 @@ from toolkit.npz.reading import open_npz
 
 OptionsT = TypeVar("OptionsT", bound=EncodingOptions)
 
+RANDOM_WEIGHTS = "the weights are random: such features are for tests only"
+
 _CPU_BATCH, _GPU_BATCH = 1, 8
 _LIMITS = {"encoder": "batch_ms", "reading": "input_wait_ms", "writing": "writer_wait_ms"}
 """What the thread that encodes spends its time on, and the figure that tells how much."""
@@ -53,7 +56,7 @@ class EncodingJob(Job[FeatureItem], Generic[OptionsT]):
     def __init__(self, options: OptionsT) -> None:
         self._options = options
         self._devices = resolve_devices(options.device, options.device_policy)
-        require_extra("sam2", "features")
+        require_installed("sam2", "features")
         self._weights = resolve_weights(options.weights, options.model)
         self._milliseconds: dict[str, float] = {}
 
@@ -64,13 +67,13 @@ class EncodingJob(Job[FeatureItem], Generic[OptionsT]):
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """One worker a device; none with ``workers=0``, which works in the calling process."""
-        return self._devices if self._options.workers else ()
+        """One worker a device; none for the CPU with ``workers=0``, which works in the calling process."""
+        return () if self._devices == ("cpu",) and not self._options.workers else self._devices
 
     @property
     def feature_source(self) -> FeatureSource:
         """What the files of this run say made them."""
-        return FeatureSource.of(self._weights, self._options.dtype)
+        return FeatureSource.of(self._weights, self._options.dtype, self._options.store)
 
     @property
     def settings(self) -> EncodingSettings:
@@ -107,7 +110,9 @@ class EncodingJob(Job[FeatureItem], Generic[OptionsT]):
             "devices": list(self._devices),
             "stale": figures.skip_reasons.get(STALE, 0),
         }
-        return shared | (self._estimate(figures.done) if self._options.dry_run else self._times())
+        own = self._estimate(figures.done) if self._options.dry_run else self._times()
+        random = [RANDOM_WEIGHTS] if self.feature_source.is_random else []
+        return {**shared, **own, "remarks": [*random, *own.get("remarks", ())]}
 
     def _times(self) -> dict[str, Any]:
         """Return the seconds of each part, summed over the workers, and which of them the others waited for."""
@@ -165,7 +170,7 @@ class RepairJob(EncodingJob[OptionsT]):
         """Return the repair of one file."""
         return RepairStep(self.settings, self.rule, set_flag=self.set_flag, add_copy=self.add_copy)
 
-    @property
+    @functools.cached_property
     def rule(self) -> SkipRule:
         """Which files need no work."""
         return SkipRule(self.feature_source, by_flag=self.by_flag, refresh_stale=self._options.refresh_stale)

@@ -17,8 +17,8 @@ def _batch_size(value: Any) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
     try:
-        size = int(value)
-    except (TypeError, ValueError):
+        size = int(str(value))
+    except ValueError:
         size = 0
     if size < 1:
         raise ValueError(f"{value!r} is neither a whole number of at least 1 nor auto")

@@ -76,8 +76,9 @@ def features_as_colours(features: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     main = main * np.where(main.sum(axis=0) < 0, -1, 1)
     projected = centred @ main
     low, high = np.percentile(projected, (_DARKEST_PERCENT, _BRIGHTEST_PERCENT), axis=0)
-    scaled = (projected - low) / np.maximum(high - low, np.finfo(np.float64).tiny)
-    colours: npt.NDArray[np.uint8] = np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    # Clipped before it is divided: where nearly all cells are equal, the range is next to nothing.
+    scaled = (np.clip(projected, low, high) - low) / np.maximum(high - low, np.finfo(np.float64).tiny)
+    colours: npt.NDArray[np.uint8] = np.rint(scaled * 255).astype(np.uint8)
     return colours.reshape(height, width, 3)
 
 
@@ -135,4 +136,4 @@ def _load_image(file: Path, search: ImageSearch, remarks: list[str]) -> npt.NDAr
 
 def _folders(file: Path) -> Iterator[Path]:
     yield file.parent
-    yield file.absolute().parents[1]
+    yield file.absolute().parent.parent

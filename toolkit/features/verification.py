@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from toolkit.core.batch import Figures, Job, Outcome, Step
 from toolkit.core.listing import require_folder
 from toolkit.core.options import ALL, BatchOptions
 from toolkit.features.encoding import P4_KEY, P5_KEY, EncodingStep, FeatureItem, PreparedImage
-from toolkit.features.feature_source import SOURCE_KEY, FeatureMarks, FeatureSource, read_feature_marks
+from toolkit.features.feature_source import FLAG_KEY, SOURCE_KEY, FeatureMarks, FeatureSource, read_feature_marks
 from toolkit.features.image_search import ImageLookupError, ImageSearch
 from toolkit.features.jobs import EncodingJob
 from toolkit.features.options import EncodingOptions
@@ -122,10 +123,8 @@ class RecomputeStep(EncodingStep):
             MvtkError: one of them cannot be read.
         """
         problems, source = check_features(Path(item.npz_path))
-        if source is not None and not source.same_features(self._source):
-            problems.append(
-                f"its features are said to be those of {source.model}, {source.dtype}: {SOURCE_KEY} differs"
-            )
+        if source is not None and not replace(source, stored=self._source.stored).same_features(self._source):
+            problems.append(f"its features were made by {_maker(source)}, not by {_maker(self._source)}")
         if problems:
             return Outcome.failed(item.source, "; ".join(problems), "problems")
         pixels_hwc, warnings = self.read_image(item.image_path)
@@ -185,6 +184,10 @@ class RecomputeJob(EncodingJob[RecomputeOptions]):
         """Return the comparison of one file."""
         return RecomputeStep(self)
 
+    def _bytes_a_file(self) -> int:
+        """Return 0: nothing is written."""
+        return 0
+
     def watch(self, outcome: Outcome) -> Outcome:
         """Note the worst figures."""
         for key, value in outcome.details.items():
@@ -196,7 +199,15 @@ class RecomputeJob(EncodingJob[RecomputeOptions]):
 
     def stats(self, figures: Figures) -> Mapping[str, Any]:
         """Return the worst figures of the sound files, beside those of the encoding."""
-        return {**super().stats(figures), **self._worst}
+        stats = dict(super().stats(figures))
+        if figures.done and not self.options.dry_run:
+            least, largest = self._worst["min_cosine"], self._worst["max_error"]
+            stats["remarks"] += [f"least cosine similarity {least:.6g}, largest difference {largest:.3g}"]
+        return {**stats, **self._worst}
+
+
+def _maker(source: FeatureSource) -> str:
+    return f"{source.model} in {source.dtype} with the weights {source.weights_sha256[:12]}"
 
 
 def check_features(path: Path) -> tuple[list[str], FeatureSource | None]:
@@ -211,8 +222,8 @@ def check_features(path: Path) -> tuple[list[str], FeatureSource | None]:
 
 def _mark_problems(reader: NpzReader, marks: FeatureMarks) -> list[str]:
     problems = []
-    if not marks.flag:
-        problems.append("feature_flag is not 1: its features were not repaired")
+    if not marks.flag and marks.source is None:
+        problems.append(f"{FLAG_KEY} is not 1 and there is no {SOURCE_KEY}: its features were not repaired")
     if marks.source is None and SOURCE_KEY in reader.members:
         problems.append(f"{SOURCE_KEY} is not what mvtk writes")
     return problems

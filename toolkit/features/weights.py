@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,10 @@ def resolve_weights(weights: str, model: str | None = None) -> Weights:
     stated = None if model is None else find_model(model)
     random = _RANDOM.fullmatch(weights)
     path = Path(weights)
+    if not weights or (random is None and weights.startswith("random:") and not path.exists()):
+        raise OptionError(
+            f"--weights {weights!r}", "name a checkpoint or a repository; SEED in random:SEED is a number"
+        )
     if random is not None and not path.exists():
         return Weights(_known(stated, weights), None, weights, int(random["seed"]))
     if not path.exists() and _REPO_ID.fullmatch(weights) and not weights.endswith(_FILE_SUFFIXES):
@@ -206,8 +211,10 @@ def _load_torch(path: Path) -> Any:
     import torch
 
     def load() -> Any:
-        # Files of torch before 1.6 are no ZIP archives and cannot be mapped.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a file that is refused in words of our own
+            # Files of torch before 1.6 are no ZIP archives and cannot be mapped.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
     return _loaded(path, load)
 

@@ -58,7 +58,7 @@ def rewrite_npz(reader: NpzReader, arrays: Mapping[str, npt.ArrayLike], *, compr
     """
     source = reader.source
     _require_unchanged(source)
-    _require_writable(source)
+    require_rewritable(reader)
     for key in arrays:
         if f"{key}.npy" in reader.members:
             problem = f"NumPy could not tell a new member '{key}.npy' from '{key}.npy.npy', which is there"
@@ -121,7 +121,13 @@ def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _require_writable(source: ByteSource) -> None:
+def require_rewritable(reader: NpzReader) -> None:
+    """Check, before long work begins, that an open file may be replaced.
+
+    Raises:
+        NpzError: it is read-only.
+    """
+    source = reader.source
     # A rename asks nothing of the file that it replaces, and root may write to any: what its owner said counts.
     if not source.status.st_mode & _WRITE_BITS or not os.access(source.path, os.W_OK):
         raise NpzError(source.path, "is read-only", "make it writable (chmod u+w) if it may be changed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.file_trees import make_files, make_folders
+from toolkit.core import listing
 from toolkit.core.errors import MvtkError
-from toolkit.core.listing import is_folder, list_files, require_folder, visible_entries, walk_files
+from toolkit.core.listing import is_folder, list_files, require_folder, visible_entries, walk_files, walk_sorted
 
 PNG = {".png"}
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
@@ -89,6 +91,50 @@ def test_the_walk_finds_what_pathlib_finds(paths: set[tuple[str, ...]]) -> None:
                 make_files(place, name)
         found = [prefix + entry.name for prefix, entry in walk_files(root, lambda _: True)]
         assert sorted(found) == sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+def test_a_sorted_walk_goes_folder_by_folder_each_by_name(tmp_path: Path) -> None:
+    make_files(
+        tmp_path, "b.png", "a.png", "z/b.png", "z/a.png", "z/y/c.png", "m/a.png", "m/x.txt", "empty/x.txt", ".h/a.png"
+    )
+    (tmp_path / "link").symlink_to("m")
+    (tmp_path / "c.png").symlink_to("nowhere")
+    found = list(walk_sorted(tmp_path, lambda name: name.endswith(".png")))
+    assert found == ["a.png", "b.png", "c.png", "m/a.png", "z/a.png", "z/b.png", "z/y/c.png"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sets(st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(tuple), max_size=20))
+def test_a_sorted_walk_yields_what_a_walk_finds_with_each_folders_files_together(paths: set[tuple[str, ...]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make_files(root, *("/".join(parents) + f"/{name}.x" for *parents, name in paths if parents))
+        found = list(walk_sorted(root, lambda _: True))
+        assert sorted(found) == sorted(prefix + entry.name for prefix, entry in walk_files(root, lambda _: True))
+        folders = [path.rpartition("/")[0] for path in found]
+        assert len(set(folders)) == sum(a != b for a, b in zip([None, *folders], folders, strict=False))
+        for _, together in itertools.groupby(found, key=lambda path: path.rpartition("/")[0]):
+            names = list(together)
+            assert names == sorted(names)
+
+
+def test_a_sorted_walk_lists_one_folder_ahead_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what it holds does not grow with the tree."""
+    make_files(tmp_path, *(f"{number}/{name}.png" for number in range(6) for name in "ab"))
+    listed: list[Path] = []
+
+    def watched(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+        listed.append(Path(folder))
+        return visible_entries(folder)
+
+    monkeypatch.setattr(listing, "visible_entries", watched)
+    for count, _ in enumerate(walk_sorted(tmp_path, lambda _: True)):
+        assert len(listed) <= 1 + count // 2 + 2  # the root, the folders so far, and one ahead
+
+
+def test_a_sorted_walk_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(MvtkError, match=r"gone: cannot list the folder: No such file or directory"):
+        next(walk_sorted(tmp_path / "gone", lambda _: True))
 
 
 def test_a_folder_that_is_not_there_cannot_be_listed(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def test_the_json_of_a_source() -> None:
         "preprocessing": "SAM2Transforms-1024",
         "dtype": "float32",
         "mvtk": "0.1.0",
+        "stored": "float32",
     }
     assert "\n" not in SOURCE.to_json()
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.file_trees import make_files, make_folders
+from tests.toolkit.npz.npz_builders import savez
 from toolkit.core.errors import MvtkError
 from toolkit.core.options import Shard
-from toolkit.npz.feature_files import SortBy, image_id_of, list_feature_files
+from toolkit.npz import NpzError, open_npz
+from toolkit.npz.feature_files import SortBy, image_id_of, iter_feature_files, list_feature_files, stored_image_size
 
 IN_ONE_FOLDER = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 S = 10**9
@@ -171,3 +175,65 @@ def test_a_time_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("toolkit.npz.feature_files._status", fail)
     with pytest.raises(MvtkError, match=r"a_features\.npz: cannot read the time of the file: Input/output error"):
         list_feature_files(tmp_path, sort_by="mtime")
+
+
+def test_the_files_come_folder_by_folder_each_by_name(tmp_path: Path) -> None:
+    make_files(
+        tmp_path, "b/c/x_features.npz", "b/x_sam2_features.npz", "b/x_features.npz", "z_features.npz", "b/x.npz",
+        "a/y_features.npz", "b/_features.npz", ".e/x_features.npz",
+    )  # fmt: skip
+    expected = ["z_features.npz", "a/y_features.npz", "b/x_features.npz", "b/x_sam2_features.npz", "b/c/x_features.npz"]
+    assert list(iter_feature_files(tmp_path)) == expected
+    assert sorted(expected) == list_feature_files(tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_the_shards_of_the_stream_are_all_files_once_each(tmp_path: Path, count: int) -> None:
+    make_files(tmp_path, *(f"{index % 4}/{index}_features.npz" for index in range(40)))
+    shards = [list(iter_feature_files(tmp_path, shard=Shard(index, count))) for index in range(count)]
+    assert sorted(path for shard in shards for path in shard) == list_feature_files(tmp_path)
+    assert shards == [sorted(list_feature_files(tmp_path, shard=Shard(index, count))) for index in range(count)]
+
+
+def test_without_features_files_the_stream_ends_with_an_error_and_an_empty_shard_does_not(tmp_path: Path) -> None:
+    make_files(tmp_path, "x.npz")
+    with pytest.raises(MvtkError, match=r"there are no \*_features\.npz files in .*; give the folder that holds them"):
+        next(iter_feature_files(tmp_path))
+    make_files(tmp_path, "x_features.npz")
+    shards = [list(iter_feature_files(tmp_path, shard=Shard(index, 5))) for index in range(5)]
+    assert sorted(map(len, shards)) == [0, 0, 0, 0, 1]
+
+
+def size_in(tmp_path: Path, arrays: dict[str, Any]) -> tuple[int, int] | None:
+    path = tmp_path / "x_features.npz"
+    path.write_bytes(savez(arrays))
+    with open_npz(path) as reader:
+        return stored_image_size(reader)
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "size_hw"),
+    [
+        (np.array([480, 640, 3]), (480, 640)),
+        (np.array([480, 640]), (480, 640)),
+        (np.array([480, 640, 3], ">u2"), (480, 640)),
+        (np.array([480]), None),
+        (np.array([[480, 640, 3]]), None),
+        (np.array([480.0, 640.0, 3.0]), None),
+        (np.array(["480", "640"]), None),
+        (np.array([480, 640, 3], dtype=object), None),
+        (np.array(0), None),
+    ],
+)
+def test_the_size_of_the_image_where_the_file_says_it(tmp_path: Path, image_shape: Any, size_hw: Any) -> None:
+    assert size_in(tmp_path, {"image_shape": image_shape}) == size_hw
+
+
+def test_a_file_that_does_not_say_the_size_and_one_whose_size_is_damaged(tmp_path: Path) -> None:
+    assert size_in(tmp_path, {"x": np.zeros(3)}) is None
+    path = tmp_path / "x_features.npz"
+    content = bytearray(savez({"image_shape": np.array([480, 640, 3])}))
+    content[content.index((480).to_bytes(8, "little"))] ^= 1
+    path.write_bytes(content)
+    with open_npz(path) as reader, pytest.raises(NpzError, match="member 'image_shape': its checksum"):
+        stored_image_size(reader)
