@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -60,4 +61,4 @@ class BulkFixJob(RepairJob[BulkFixOptions]):
 
 def _is_listed(path: Path) -> bool:
     """Tell whether the listing has a file: it takes regular files, and links wherever they lead."""
-    return path.is_file() or path.is_symlink()
+    return os.path.isfile(path) or os.path.islink(path)  # noqa: PTH113, PTH114 - never a PermissionError

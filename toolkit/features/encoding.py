@@ -168,7 +168,10 @@ class EncodingStep(BatchStep[FeatureItem, PreparedImage]):
 
     def _stored(self, features: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         """Return the features of one image as they are stored, with an axis for the image before the others."""
-        return features[None].astype(self._settings.store, copy=False)
+        import numpy as np
+
+        with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is refused as such
+            return features[None].astype(self._settings.store, copy=False)
 
 
 class RepairStep(EncodingStep):

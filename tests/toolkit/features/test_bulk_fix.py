@@ -122,7 +122,7 @@ def test_stored_in_float16_they_are_the_same_rounded(tree: ImageTree, weights: W
     for key in ("P4_S16", "P5_S32", "IMAGE_EMB_S16"):
         assert stored[key].dtype == np.float16
         np.testing.assert_array_equal(stored[key], exact[key].astype(np.float16))
-    assert source_of(path).dtype == "float32"
+    assert (source_of(path).dtype, source_of(path).stored) == ("float32", "float16")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
@@ -652,3 +652,30 @@ def test_what_the_time_went_on_is_told(tree: ImageTree, weights: Weights) -> Non
 def test_stale_values_are_not_those_of_the_encoder() -> None:
     assert number_of(picture(0)) != STALE_VALUE
     assert len({number_of(picture(seed)) for seed in range(6)}) == 6
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e9])
+def test_features_that_are_no_finite_numbers_are_not_stored(
+    tree: ImageTree, monkeypatch: pytest.MonkeyPatch, number: float
+) -> None:
+    path = tree.add("sa_1")
+    before = path.read_bytes()
+    monkeypatch.setattr(FakeEncoder, "prepare", lambda *_: number)
+    report = tree.bulk_fix(store="float16")  # in which 1e9 is infinite
+    assert "not finite" in failure(report)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_read_only_file_is_found_before_its_image_is_read(tree: ImageTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.add("sa_1").chmod(0o444)
+    monkeypatch.setattr(FakeEncoder, "prepare", lambda *_: pytest.fail("the image was read"))
+    assert "read-only" in failure(tree.bulk_fix())
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_folder_with_the_name_of_a_features_file_does_not_count(tree: ImageTree) -> None:
+    tree.add("sa_1", suffix="_sam2_features.npz")
+    (tree.root / "sa_1_features.npz").mkdir()
+    assert tree.bulk_fix().figures.done == 1

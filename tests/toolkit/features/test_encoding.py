@@ -48,7 +48,7 @@ def test_what_needs_no_work(
     assert rule.reason(FeatureMarks(flag, source)) == reason
 
 
-@pytest.mark.parametrize("field", ["model", "weights_sha256", "preprocessing", "dtype"])
+@pytest.mark.parametrize("field", ["model", "weights_sha256", "preprocessing", "dtype", "stored"])
 def test_whatever_else_differs_is_stale(field: str) -> None:
     values = {name: getattr(THIS, name) for name in ("model", "weights_sha256", "preprocessing", "dtype", "mvtk")}
     other = FeatureSource(**{**values, field: "other"})

@@ -58,9 +58,10 @@ def test_every_usual_suffix_in_any_case(tmp_path: Path, suffix: str, case: Calla
 
 
 @pytest.mark.parametrize("name", ["x.jPg", "x.TIfF"])
-def test_mixed_case_too_below_the_root(tmp_path: Path, name: str) -> None:
-    make_files(tmp_path, name)
-    assert ImageSearch(tmp_path).find(tmp_path, "x") == tmp_path / name
+def test_mixed_case_too(tmp_path: Path, name: str) -> None:
+    make_files(tmp_path, f"a/{name}", "b/x.png")
+    assert ImageSearch(tmp_path).find(tmp_path / "a", "x") == tmp_path / "a" / name
+    assert ImageSearch().find(tmp_path / "a", "x") == tmp_path / "a" / name
 
 
 def test_of_several_in_the_folder_the_order_of_the_suffixes_decides(tmp_path: Path) -> None:
@@ -138,3 +139,13 @@ def test_a_stem_comes_back_from_its_names(stem: str, suffix: str, data: st.DataO
 @pytest.mark.parametrize("name", ["x", "x.npz", "png", ".png", "x.png.txt", "x.jp2", ""])
 def test_other_names_are_no_images(name: str) -> None:
     assert not is_image(name)
+
+
+def test_a_suffix_in_mixed_case_is_found_without_a_root(tmp_path: Path) -> None:
+    (tmp_path / "a.jPeG").write_bytes(b"")
+    (tmp_path / "b.jpg").write_bytes(b"")
+    search = ImageSearch()
+    assert search.find(tmp_path, "a") == tmp_path / "a.jPeG"
+    assert search.find(tmp_path, "b") == tmp_path / "b.jpg"
+    with pytest.raises(ImageLookupError):
+        search.find(tmp_path / "nowhere", "a")
