@@ -6,6 +6,7 @@ Images are read and preprocessed ahead in threads, encoded in batches, and the f
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,9 +146,9 @@ class EncodingStep(BatchStep[FeatureItem, PreparedImage]):
             return [*self.process_batch(batch[:half]), *self.process_batch(batch[half:])]
         return [functools.partial(self._publish, image, p4[index], p5[index]) for index, image in enumerate(batch)]
 
+    @abstractmethod
     def publish(self, image: PreparedImage, p4: npt.NDArray[Any], p5: npt.NDArray[Any]) -> Outcome:
         """Write the features, P4 (1, 256, 64, 64) and P5 (1, 256, 32, 32), of one image."""
-        raise NotImplementedError
 
     def read_image(self, path: str) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
         """Return an image as (H, W, 3) uint8 RGB, and remarks on how it was read.
