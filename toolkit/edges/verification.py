@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +16,7 @@ from toolkit.edges.marks import EdgeMarks, kernel_size_of, read_edge_marks
 from toolkit.edges.method_b import DEFAULT_KERNEL_SIZE, SIDES, scaled_edge_maps
 from toolkit.edges.pairing import AnnotatedFile, open_folders, pair_with_json
 from toolkit.npz.errors import NpzError
-from toolkit.npz.feature_files import list_feature_files, require_feature_files
+from toolkit.npz.feature_files import list_feature_files, require_feature_files, sample_of
 from toolkit.npz.reading import NpzReader, open_npz
 
 REQUIRED_SIDES = (64, 32)
@@ -89,8 +86,8 @@ class VerifyEdgesJob(Job[AnnotatedFile]):
         if options.sample or options.shard == ALL:
             require_feature_files(self._sources, options.npz_dir)
         if options.sample:
-            sample = heapq.nsmallest(options.sample, self._sources, key=_place_in_sample)
-            self._sources = sorted(source for source in sample if options.shard.holds(source))
+            sample = sample_of(self._sources, options.sample)
+            self._sources = [source for source in sample if options.shard.holds(source)]
 
     @property
     def options(self) -> VerifyEdgesOptions:
@@ -120,10 +117,6 @@ class VerifyEdgesJob(Job[AnnotatedFile]):
         """Return how many of the sound files are marked as processed."""
         del figures
         return {"marked": self._marked}
-
-
-def _place_in_sample(source: str) -> bytes:
-    return hashlib.blake2b(os.fsencode(source), digest_size=8, person=b"edges-sample").digest()
 
 
 def _compared(marks: EdgeMarks) -> tuple[int, ...]:

@@ -43,9 +43,10 @@ class FixSplitsJob(RepairJob[FixSplitsOptions]):
         """
         search = ImageSearch()
         for folder in self._options.extracted_dirs:
+            images = folder.resolve().parent
             for source in iter_feature_files(folder, shard=self._options.shard):
                 path = folder / source
-                yield self._planned(path.as_posix(), path, folder.resolve().parent, search)
+                yield self._planned(path.as_posix(), path, images, search)
 
     @contextmanager
     def claim(self) -> Iterator[None]:

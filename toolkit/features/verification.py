@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -23,7 +21,7 @@ from toolkit.features.image_search import ImageLookupError, ImageSearch
 from toolkit.features.jobs import EncodingJob
 from toolkit.features.options import EncodingOptions
 from toolkit.npz.checks import check_npz
-from toolkit.npz.feature_files import image_id_of, list_feature_files, require_feature_files
+from toolkit.npz.feature_files import image_id_of, list_feature_files, require_feature_files, sample_of
 from toolkit.npz.reading import NpzReader, open_npz
 
 
@@ -159,7 +157,7 @@ class RecomputeJob(EncodingJob[RecomputeOptions]):
     def __init__(self, options: RecomputeOptions) -> None:
         sources = _list(options.root, options)
         super().__init__(options)
-        self._sources = sorted(heapq.nsmallest(options.recompute, sources, key=_place_in_sample))
+        self._sources = sample_of(sources, options.recompute)
         self._worst = {"min_cosine": 1.0, "max_error": 0.0}
 
     @property
@@ -244,7 +242,3 @@ def _list(root: Path, options: BatchOptions) -> list[str]:
     if options.shard == ALL:
         require_feature_files(sources, root)
     return sources
-
-
-def _place_in_sample(source: str) -> bytes:
-    return hashlib.blake2b(os.fsencode(source), digest_size=8).digest()

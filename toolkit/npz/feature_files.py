@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -113,6 +115,11 @@ def iter_feature_files(root: Path, *, shard: Shard = ALL) -> Iterator[str]:
         require_feature_files([], root)
 
 
+def sample_of(sources: Iterable[str], count: int) -> list[str]:
+    """Return ``count`` of the relative paths, spread over all of them and the same ones each time, sorted."""
+    return sorted(heapq.nsmallest(count, sources, key=_place_in_sample))
+
+
 def require_feature_files(sources: Sequence[str], root: Path) -> None:
     """Check that features files were found below ``root``.
 
@@ -121,6 +128,10 @@ def require_feature_files(sources: Sequence[str], root: Path) -> None:
     """
     if not sources:
         raise MvtkError(f"there are no *_features.npz files in {root}", "give the folder that holds them, at any depth")
+
+
+def _place_in_sample(source: str) -> bytes:
+    return hashlib.blake2b(os.fsencode(source), digest_size=8, person=b"sample").digest()
 
 
 def _walk(root: Path, shard: Shard) -> Iterator[tuple[str, os.DirEntry[str]]]:
