@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -12,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.annotations.sa1b import load_sa1b
-from toolkit.annotations.yolo_layout import IMAGE_SUFFIXES
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import require_apart
-from toolkit.core.listing import require_folder, visible_entries
+from toolkit.core.listing import require_folder
 from toolkit.edges.extraction import EDGES_SUFFIX, named_maps
 from toolkit.edges.marks import read_edge_marks
 from toolkit.edges.method_b import DEFAULT_KERNEL_SIZE, EdgeMap, edge_maps
 from toolkit.images import ImageError, load_image
+from toolkit.images.search import ImageLookupError, ImageSearch
 from toolkit.npz.feature_files import image_id_of, stored_image_size
 from toolkit.npz.features import feature_problems
 from toolkit.npz.reading import open_npz
@@ -235,14 +237,13 @@ def _find_image(edge_file: _EdgeFile, folders: Sequence[Path]) -> Path | None:
     Raises:
         MvtkError: a folder cannot be listed.
     """
+    search = ImageSearch()
     for folder in folders:
-        names = {entry.name for entry in visible_entries(folder)}
-        if edge_file.image_name in names:
-            return folder / edge_file.image_name
-        for name in sorted(names):
-            path = folder / name
-            if path.stem == edge_file.image_stem and path.suffix.lower() in IMAGE_SUFFIXES:
-                return path
+        named = folder / edge_file.image_name
+        if edge_file.image_name and os.path.lexists(named):
+            return named
+        with suppress(ImageLookupError):
+            return search.find(folder, edge_file.image_stem)
     return None
 
 

@@ -11,9 +11,9 @@ from typing import ClassVar
 from toolkit.core.batch import Outcome
 from toolkit.core.listing import require_folder
 from toolkit.features.encoding import FeatureItem
-from toolkit.features.image_search import ImageSearch
 from toolkit.features.jobs import RepairJob
 from toolkit.features.options import BulkFixOptions
+from toolkit.images.search import ImageSearch
 from toolkit.npz.feature_files import image_id_of, iter_feature_files
 
 OTHER_FILE = "the image has a file without _sam2, which counts"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.core.batch import BatchStep, Outcome, Publishing
 from toolkit.core.errors import MvtkError
 from toolkit.features.feature_source import FLAG_KEY, SOURCE_KEY, FeatureMarks, FeatureSource, read_feature_marks
-from toolkit.features.image_search import image_stem
+from toolkit.images.search import image_stem
 from toolkit.npz.errors import NpzError
 from toolkit.npz.feature_files import stored_image_size
 from toolkit.npz.reading import NpzReader, open_npz

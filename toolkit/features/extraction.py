@@ -14,9 +14,9 @@ from toolkit.core.files import make_folder
 from toolkit.core.listing import require_folder, walk_files, walk_sorted
 from toolkit.features.encoding import ExtractionStep, FeatureItem, SkipRule
 from toolkit.features.feature_source import read_feature_marks
-from toolkit.features.image_search import image_stem, is_image
 from toolkit.features.jobs import EncodingJob
 from toolkit.features.options import ExtractFeaturesOptions
+from toolkit.images.search import image_stem, is_image
 from toolkit.npz.reading import open_npz
 
 TWO_IMAGES = "two images for one features file"

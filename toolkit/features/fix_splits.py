@@ -10,9 +10,9 @@ from toolkit.core.batch import Outcome
 from toolkit.core.errors import InputProblemsError, collected
 from toolkit.core.listing import require_folder
 from toolkit.features.encoding import FeatureItem
-from toolkit.features.image_search import ImageSearch
 from toolkit.features.jobs import RepairJob
 from toolkit.features.options import FixSplitsOptions
+from toolkit.images.search import ImageSearch
 from toolkit.npz.feature_files import iter_feature_files
 
 

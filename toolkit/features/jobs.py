@@ -29,9 +29,9 @@ from toolkit.features.encoding import (
 )
 from toolkit.features.estimate import seconds_an_image
 from toolkit.features.feature_source import FeatureSource, read_feature_marks
-from toolkit.features.image_search import ImageLookupError, ImageSearch
 from toolkit.features.options import EncodingOptions
 from toolkit.features.weights import resolve_weights
+from toolkit.images.search import ImageLookupError, ImageSearch
 from toolkit.npz.feature_files import image_id_of
 from toolkit.npz.reading import open_npz
 

@@ -15,8 +15,8 @@ from toolkit.core.files import require_apart
 from toolkit.core.listing import require_folder
 from toolkit.features.encoding import FEATURE_SHAPES, P4_KEY, P5_KEY
 from toolkit.features.feature_source import read_feature_marks
-from toolkit.features.image_search import ImageLookupError, ImageSearch
 from toolkit.images import ImageError, load_image
+from toolkit.images.search import ImageLookupError, ImageSearch
 from toolkit.npz.feature_files import image_id_of, stored_image_size
 from toolkit.npz.reading import open_npz
 from toolkit.preview import Tile, contact_sheet, save_png, stacked

@@ -17,9 +17,9 @@ from toolkit.core.listing import require_folder
 from toolkit.core.options import ALL, BatchOptions
 from toolkit.features.encoding import P4_KEY, P5_KEY, EncodingStep, FeatureItem, PreparedImage
 from toolkit.features.feature_source import FLAG_KEY, SOURCE_KEY, FeatureMarks, FeatureSource, read_feature_marks
-from toolkit.features.image_search import ImageLookupError, ImageSearch
 from toolkit.features.jobs import EncodingJob
 from toolkit.features.options import EncodingOptions
+from toolkit.images.search import ImageLookupError, ImageSearch
 from toolkit.npz.checks import check_npz
 from toolkit.npz.feature_files import image_id_of, list_feature_files, require_feature_files, sample_of
 from toolkit.npz.reading import NpzReader, open_npz

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.file_trees import make_files, make_folders
 from toolkit.core import file_index
 from toolkit.core.errors import StopRunError
-from toolkit.features.image_search import (
+from toolkit.images.search import (
     IMAGE_NOT_FOUND,
     IMAGE_SUFFIXES,
     TWO_IMAGES,
