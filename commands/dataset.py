@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from commands.dataset_metadata import app as metadata_app
 from commands.options import (
     ConfigOption,
     DryRunOption,
@@ -31,6 +32,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(metadata_app)
 
 SplitsOption = Annotated[
     list[str], typer.Option("--splits", metavar="A,B", help="The splits to take, comma-separated or repeated.")

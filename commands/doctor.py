@@ -21,7 +21,7 @@ def doctor(
     from rich.table import Table
     from rich.text import Text
 
-    from commands.ui import output_console, print_json
+    from commands.consoles import output_console, print_json
     from toolkit.core.diagnosis import diagnose
     from toolkit.core.errors import one_line
 

@@ -235,7 +235,7 @@ def preview(
     config: ConfigOption = None,
 ) -> None:
     """Draw each image with its edges laid over it, at full size and at each scale."""
-    from commands.ui import error_console, say
+    from commands.consoles import error_console, say
     from toolkit.edges.preview import save_edges_preview
 
     console = error_console()

@@ -427,7 +427,7 @@ def preview(
     config: ConfigOption = None,
 ) -> None:
     """Draw the three main components of P4 and P5 as colours, beside the image."""
-    from commands.ui import error_console, say
+    from commands.consoles import error_console, say
     from toolkit.features.preview import save_features_preview
 
     console = error_console()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -30,25 +32,45 @@ def stub() -> None:
 
 
 def lazy_command(app: typer.Typer) -> Any:
-    """Return ``app`` as a command; one with several commands builds each of them when it is called."""
-    if len(app.registered_commands) == 1:
+    """Return ``app`` as a command; one with several commands, or groups of them, builds each when it is called."""
+    if len(app.registered_commands) == 1 and not app.registered_groups:
         return typer.main.get_command(app)
-    infos = {info.name or _kebab(info.callback): info for info in app.registered_commands}
+    entries = dict(_entries(app))
 
     class Group(LazyGroup):
         def load(self, name: str) -> Any:
-            if name not in infos:
-                return None
-            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            single.registered_commands.append(infos[name])
-            return typer.main.get_command(single)
+            return entries[name].build() if name in entries else None
 
     listing = typer.Typer(
         cls=Group, help=app.info.help, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
     )
-    for name, info in infos.items():
-        listing.command(name, help=info.help or inspect.getdoc(info.callback))(stub)
+    for name, entry in entries.items():
+        listing.command(name, help=entry.help)(stub)
     return typer.main.get_command(listing)
+
+
+class _Entry(NamedTuple):
+    """What a group lists under a name: its help, and what builds it."""
+
+    help: str | None
+    build: Callable[[], Any]
+
+
+def _entries(app: typer.Typer) -> Iterator[tuple[str, _Entry]]:
+    """Yield what ``app`` lists: its commands, those of its groups without a name, and its groups with one."""
+    for info in app.registered_commands:
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        single.registered_commands.append(info)
+        build = functools.partial(typer.main.get_command, single)
+        yield info.name or _kebab(info.callback), _Entry(info.help or inspect.getdoc(info.callback), build)
+    for group in app.registered_groups:
+        inner = group.typer_instance
+        if inner is None:
+            continue
+        if not group.name:
+            yield from _entries(inner)
+        else:
+            yield group.name, _Entry(inner.info.help, functools.partial(lazy_command, inner))
 
 
 def _kebab(callback: Any) -> str:

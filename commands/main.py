@@ -81,7 +81,7 @@ def main() -> NoReturn:
     try:
         sys.stdout.flush()
     except OSError as error:
-        from commands.ui import discard
+        from commands.consoles import discard
         from toolkit.core.files import explain_os_error
 
         discard(sys.stdout)
@@ -102,8 +102,8 @@ def _replace_closed_streams() -> None:
 def _explain(error: Exception) -> int:
     """Print what is wrong in one line and return the exit code."""
     from commands.bug_reports import save_traceback
+    from commands.consoles import error_console, say
     from commands.exit_codes import BUG, exit_code_of
-    from commands.ui import error_console, say
     from toolkit.core.errors import BugError, InputProblemsError, MvtkError
     from toolkit.core.extras import explain_import_error
     from toolkit.core.files import STORAGE_EXHAUSTED, explain_os_error

@@ -42,8 +42,8 @@ FilesArgument = Annotated[
 @app.command(epilog="Example: mvtk npz inspect demo-output/mask_attention_yolo/images/train/coins_1.npz")
 def inspect(files: FilesArgument, json: JsonOption = False) -> None:
     """Show each member's key, shape, dtype, size and compression, and the values of flags. Nothing is unpickled."""
+    from commands.consoles import error_console, output_console, print_json, say
     from commands.exit_codes import COULD_NOT_RUN, ITEMS_FAILED
-    from commands.ui import error_console, output_console, print_json, say
     from toolkit.core.errors import MvtkError
     from toolkit.npz import describe_npz
 
@@ -163,7 +163,7 @@ def pack(
     config: ConfigOption = None,
 ) -> None:
     """Pack an image file and a mask file into one NPZ file, by the rules of dataset convert-mask-attention."""
-    from commands.ui import error_console, say
+    from commands.consoles import error_console, say
     from toolkit.core.files import require_apart
     from toolkit.npz import PairOptions, load_pair, save_npz
 
@@ -243,7 +243,7 @@ def preview(
     config: ConfigOption = None,
 ) -> None:
     """Draw image, mask and overlay of one file, or a contact sheet of several."""
-    from commands.ui import error_console, say
+    from commands.consoles import error_console, say
     from toolkit.npz.preview import save_npz_preview
 
     save_npz_preview(files, output, columns=columns, overwrite=overwrite)

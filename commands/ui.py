@@ -5,25 +5,21 @@ Data goes to standard output; progress, warnings and errors go to standard error
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
-from typing import IO, Any, NoReturn
+from contextlib import closing, nullcontext
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from commands.bug_reports import save_traceback
+from commands.consoles import duration, error_console, output_console, say, write_output
 from commands.exit_codes import BUG, DONE, ITEMS_FAILED, SIGNAL_BASE, exit_code_of
 from commands.options import OutputOptions
-from toolkit.core.batch import Figures, Job, Outcome
+from commands.progress import shown_progress
+from toolkit.core.batch import Job, Outcome
 from toolkit.core.driver import JobRun
 from toolkit.core.errors import one_line
 from toolkit.core.files import require_writable
@@ -32,43 +28,6 @@ from toolkit.core.signals import StopRequest, stop_on_signals
 from toolkit.core.spawning import Crew
 
 MAX_ERRORS_SHOWN = 20
-_FILE_WIDTH = 200
-"""Columns of a table that goes to a file or a pipe: long names are not to be broken."""
-_BAR_WIDTH = 60
-"""Columns below which a terminal has no room for a bar and the time left."""
-_PLAIN_INTERVAL_S = 10.0
-"""The shortest time between two progress lines where standard error is not a terminal."""
-
-
-class _Console(Console):
-    """A console that goes on in silence when its reader has gone: the work matters more than who reads about it."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        discard(self.file)
-
-
-def discard(stream: IO[str]) -> None:
-    """Lead ``stream`` nowhere: what it still holds would fail again at the end of the process."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def error_console() -> Console:
-    """Return a console on standard error as it is now (tests and callers may replace the stream)."""
-    return _Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def output_console() -> Console:
-    """Return a console on standard output as it is now."""
-    console = _Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _FILE_WIDTH
-    return console
-
-
-def say(console: Console, text: str, style: str = "") -> None:
-    """Print one line as it is: no markup, no wrapping, control characters escaped."""
-    console.print(one_line(text), style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def run_batch(job: Job[Any], output: OutputOptions, crew: Crew | None = None) -> NoReturn:
@@ -105,7 +64,7 @@ def run_batch(job: Job[Any], output: OutputOptions, crew: Crew | None = None) ->
 def _consume(run: JobRun[Any], stop: StopRequest, errors: Console, output: OutputOptions, log: ItemLog | None) -> str:
     """Run the job and show it; return the traceback of the first unexpected exception, if there was one."""
     shown_errors, traceback = 0, ""
-    with _progress(errors, output, run) as progress, closing(run.outcomes()) as outcomes:
+    with shown_progress(errors, output, run) as progress, closing(run.outcomes()) as outcomes:
         for outcome in outcomes:
             traceback = traceback or outcome.traceback
             if log:
@@ -151,7 +110,7 @@ def _show(report: Report, errors: Console, output: OutputOptions, traceback: str
         where = f"{output.log} has the tracebacks; please report them" if output.log else save_traceback(traceback)
         say(errors, f"bug: {_items(report.figures.bugs)} failed unexpectedly; {where}", "red")
     if output.json:
-        _write_output(report.as_json())
+        write_output(report.as_json())
     elif not output.quiet:
         console = output_console()
         say(console, f"mvtk {report.command}" + (" (dry run)" if report.options.get("dry_run") else ""), "bold")
@@ -189,98 +148,4 @@ def _add_reasons(table: Table, result: str, reasons: dict[str, int], style: str)
 def _speed(report: Report) -> str:
     if not report.figures.done or not report.elapsed_s:
         return ""
-    return f"in {_duration(report.elapsed_s)}, {report.figures.done / report.elapsed_s:,.1f} a second"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02} min"
-
-
-class _ProgressView:
-    """How a running job is shown; this one shows nothing."""
-
-    def advance(self, figures: Figures, total: int | None) -> None:
-        """Show the counts after one more outcome."""
-
-    def stopping(self) -> None:
-        """Say that a signal was seen."""
-
-
-class _PlainProgress(_ProgressView):
-    """Lines at a bounded rate, for log files."""
-
-    def __init__(self, console: Console, name: str) -> None:
-        self._console = console
-        self._name = name
-        self._start_s = self._last_s = time.monotonic()
-
-    def advance(self, figures: Figures, total: int | None) -> None:
-        now_s = time.monotonic()
-        if now_s - self._last_s < _PLAIN_INTERVAL_S:
-            return
-        self._last_s = now_s
-        rate = figures.total / (now_s - self._start_s)
-        left = f", {_duration((total - figures.total) / rate)} left" if total and rate else ""
-        say(
-            self._console,
-            f"{self._name}: {figures.total:,}/{'?' if total is None else f'{total:,}'}"
-            f" ({figures.skipped:,} skipped, {figures.failed:,} failed), {rate:,.1f} a second{left}",
-        )
-
-
-class _LiveProgress(_ProgressView):
-    """A bar on a terminal."""
-
-    def __init__(self, progress: Progress, name: str, total: int | None) -> None:
-        self._progress = progress
-        self._name = name
-        self._task = progress.add_task(name, total=total, note="")
-
-    def advance(self, figures: Figures, total: int | None) -> None:
-        note = f"[red]{figures.failed:,} failed[/]" if figures.failed else ""
-        self._progress.update(self._task, completed=figures.total, total=total, note=note)
-
-    def stopping(self) -> None:
-        self._progress.update(self._task, description=f"{self._name}: stopping (Ctrl-C again: at once)")
-
-
-@contextmanager
-def _progress(console: Console, output: OutputOptions, run: JobRun[Any]) -> Iterator[_ProgressView]:
-    name = run.report.command
-    if output.quiet:
-        yield _ProgressView()
-    elif not console.is_terminal:
-        yield _PlainProgress(console, name)
-    else:
-        bar = (BarColumn(bar_width=None),) if console.width >= _BAR_WIDTH else ()
-        time_left = (TimeRemainingColumn(compact=True),) if console.width >= _BAR_WIDTH else ()
-        count, note = MofNCompleteColumn(), TextColumn("{task.fields[note]}")
-        with Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            *bar,
-            count,
-            *time_left,
-            note,
-            console=console,
-            transient=True,
-            expand=True,
-        ) as progress:
-            yield _LiveProgress(progress, name if bar else name.split()[-1], run.total)
-
-
-def print_json(value: Any) -> None:
-    """Print JSON types to standard output."""
-    _write_output(json.dumps(value, indent=1) + "\n")
-
-
-def _write_output(text: str) -> None:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard(sys.stdout)
+    return f"in {duration(report.elapsed_s)}, {report.figures.done / report.elapsed_s:,.1f} a second"

@@ -9,16 +9,21 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
-from commands import main, ui
+from commands import consoles, main, progress, ui
 from commands.options import OutputOptions
 from tests.commands.sample_app import app
 from tests.toolkit.core.sample_jobs import SampleJob, SampleOptions
-from toolkit.core.batch import Figures, Outcome
+from toolkit.core.batch import Figures, Gauge, Outcome
+from toolkit.core.driver import JobRun
+from toolkit.core.report import Report
 
 SAMPLE = [sys.executable, "-m", "tests.commands.sample_app"]
 ESCAPE = "\x1b"
@@ -239,15 +244,15 @@ def test_the_work_goes_on_when_its_readers_have_gone(tmp_path: Path, arguments: 
 
 def test_progress_in_a_file_is_lines_at_a_bounded_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 0.0
-    monkeypatch.setattr(ui.time, "monotonic", lambda: now_s)
+    monkeypatch.setattr("commands.progress.time.monotonic", lambda: now_s)
     stream = io.StringIO()
-    progress = ui._PlainProgress(ui.Console(file=stream, width=20), "edges update")
+    view = progress._PlainProgress(Console(file=stream, width=20), "edges update")
     figures = Figures()
     for _ in range(1000):
         now_s += 0.1
         figures.done += 1
-        progress.advance(figures, 2000)
-    progress.advance(figures, None)
+        view.advance(figures, 2000)
+    view.advance(figures, None)
     lines = stream.getvalue().splitlines()
     assert 9 <= len(lines) <= 10
     assert re.fullmatch(
@@ -260,4 +265,41 @@ def test_progress_in_a_file_is_lines_at_a_bounded_rate(monkeypatch: pytest.Monke
     [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1:00 min"), (3599.6, "1:00:00"), (90061, "25:01:01")],
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
-    assert ui._duration(seconds) == text
+    assert consoles.duration(seconds) == text
+
+
+class _GaugedRun:
+    """What the progress views see of a run whose job has a gauge."""
+
+    has_gauge = True
+    total = 10
+
+    def __init__(self) -> None:
+        self.report = Report("embryo extract", {})
+        self.reading = Gauge(250, 1000, 7)
+
+    def gauge(self) -> Gauge:
+        return self.reading
+
+
+def test_a_gauge_is_drawn_in_bytes_and_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=120)
+    with progress.shown_progress(console, OutputOptions(), cast("JobRun[Any]", _GaugedRun())) as view:
+        time.sleep(0.3)
+        view.stopping()
+        time.sleep(0.3)
+    assert "0.2/1.0 kB" in re.sub(r"\x1b\[[^m]*m", "", stream.getvalue())
+    assert "7 files" in stream.getvalue()
+    assert "stopping" in stream.getvalue()
+
+
+def test_a_gauge_in_a_file_is_lines_at_a_bounded_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_PLAIN_INTERVAL_S", 0.05)
+    stream = io.StringIO()
+    with progress.shown_progress(Console(file=stream, width=20), OutputOptions(), cast("JobRun[Any]", _GaugedRun())):
+        time.sleep(0.3)
+    lines = stream.getvalue().splitlines()
+    assert 1 <= len(lines) <= 7
+    assert re.match(r"embryo extract: 250 bytes/1\.0 kB, 7 files, [\d.,]+ \w+ a second, ", lines[0])

@@ -65,6 +65,21 @@ class Outcome:
         return cls(source, "failed", reason=one_line(reason), kind=kind)
 
 
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """How far a job is, where its items are few and large.
+
+    Attributes:
+        done_bytes: read or written so far.
+        total_bytes: what there is to do in all.
+        files: made so far.
+    """
+
+    done_bytes: int
+    total_bytes: int
+    files: int
+
+
 Publishing = Callable[[], Outcome]
 """What is left to do of an item when its result is made: to publish it."""
 
@@ -198,6 +213,13 @@ class Job(ABC, Generic[ItemT]):
     def devices(self) -> tuple[str, ...]:
         """One entry a worker: the device it is bound to."""
         return ("cpu",) * self.options.workers
+
+    def gauge(self) -> Gauge | None:
+        """Return how far the job is by another measure than items done; None for a job that items measure well.
+
+        It is called by the thread that draws progress, at any moment of the run.
+        """
+        return None
 
     def claim(self) -> AbstractContextManager[None]:
         """Hold the destination while the job runs and remove what killed runs left there."""

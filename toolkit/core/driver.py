@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any, Generic
 
 from toolkit.core import engines
-from toolkit.core.batch import ItemT, Job, Outcome, Planned
+from toolkit.core.batch import Gauge, ItemT, Job, Outcome, Planned
 from toolkit.core.errors import BugError
 from toolkit.core.report import Report
 from toolkit.core.signals import StopRequest
@@ -32,6 +32,15 @@ class JobRun(Generic[ItemT]):
     def total(self) -> int | None:
         """The number of items this run examines; None while the listing goes on."""
         return self._plan.total
+
+    @property
+    def has_gauge(self) -> bool:
+        """Whether :meth:`gauge` will tell more than the number of items done."""
+        return type(self._job).gauge is not Job.gauge
+
+    def gauge(self) -> Gauge | None:
+        """Return how far the job is, measured in bytes; None for a job that items measure well, or before it began."""
+        return self._job.gauge()
 
     def outcomes(self) -> Generator[Outcome]:
         """Do the work (or, for a dry run, plan it) and yield each outcome as it comes.
