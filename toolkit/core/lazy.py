@@ -11,13 +11,13 @@ def lazy_names(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[
 
     Args:
         package: the package's name.
-        modules: the names by the module that holds them.
+        modules: the names by the module that holds them; one beside the package begins with a dot.
     """
     holders = {name: module for module, names in modules.items() for name in names}
 
     def get(name: str) -> object:
         if name not in holders:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{holders[name]}"), name)
+        return getattr(import_module(f".{holders[name]}", package), name)
 
     return get

@@ -96,8 +96,10 @@ def write_demo(output: Path) -> int:
     for number, (split, scene) in enumerate(scenes(), start=1):
         task = f"task-{number:04d}"
         image_name = scene.stem + scene.suffix
-        write_bytes(output / "photographs" / "images" / split / image_name, _encode(scene.image, scene.suffix))
-        write_bytes(output / "masks" / f"{scene.stem}_seg.png", _encode(scene.mask_hw.astype(np.uint8) * 255, ".png"))
+        write_bytes(output / "photographs" / "images" / split / image_name, encode_image(scene.image, scene.suffix))
+        write_bytes(
+            output / "masks" / f"{scene.stem}_seg.png", encode_image(scene.mask_hw.astype(np.uint8) * 255, ".png")
+        )
         write_bytes(output / "annotations" / "labels" / split / f"{task}.txt", format_labels(scene.labels()).encode())
         mapping[task + scene.suffix] = image_name
     data_yaml = format_data_yaml(
@@ -312,7 +314,7 @@ def _ellipse(size_px: int) -> NDArray[np.uint8]:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size_px, size_px)).astype(np.uint8)
 
 
-def _encode(pixels: NDArray[np.uint8], suffix: str) -> bytes:
+def encode_image(pixels: NDArray[np.uint8], suffix: str) -> bytes:
     """Return pixels (HxW or HxWx3 RGB) as a PNG or JPEG file."""
     stream = io.BytesIO()
     if suffix == ".png":

@@ -56,7 +56,7 @@ class Decoded:
     """Pixels and what the user should know about how they were read.
 
     Attributes:
-        pixels: the array that was asked for, C-contiguous and writable.
+        pixels: the array that was asked for, C-contiguous, and writable unless that was not needed.
         warnings: short texts without the path, equal for equal causes, so that they can be counted.
     """
 
@@ -71,6 +71,7 @@ def load_image(
     to_8bit: bool = False,
     keep_mode: bool = False,
     max_pixels: int = MAX_PIXELS,
+    writable: bool = True,
 ) -> Decoded:
     """Read an image file (PNG, JPEG, TIFF, BMP, GIF, WebP).
 
@@ -85,6 +86,7 @@ def load_image(
         keep_mode: return the file's own channels and depth, and ignore ``to_8bit``: HxW grey (bool, uint8, uint16,
             int32 or float32), HxWx2 grey and alpha, HxWx3 RGB or HxWx4 RGBA (uint8 or uint16).
         max_pixels: largest width times height to decode.
+        writable: False spares the copy that makes the pixels of some files writable, for who copies them anyway.
 
     Returns:
         HxWx3 uint8 RGB, unless ``keep_mode``.
@@ -92,7 +94,7 @@ def load_image(
     Raises:
         ImageError: the file cannot be read, is damaged, cut short or too large; its samples have more than 8 bits.
     """
-    decoded = decode(path, exif=exif, max_pixels=max_pixels)
+    decoded = decode(path, exif=exif, max_pixels=max_pixels, writable=writable)
     if keep_mode:
         return decoded
     return Decoded(_as_rgb(_as_8bit(Path(path), decoded.pixels, to_8bit=to_8bit)), decoded.warnings)
@@ -122,6 +124,7 @@ def decode(
     exif: ExifPolicy = "ignore",
     max_pixels: int = MAX_PIXELS,
     palette: PalettePolicy = "colours",
+    writable: bool = True,
 ) -> Decoded:
     """Decode a file's first frame, with the channels and depth it has.
 
@@ -130,6 +133,7 @@ def decode(
         exif: as for `load_image`.
         max_pixels: as for `load_image`.
         palette: whether a palette image gives its colours or its indices.
+        writable: as for `load_image`.
 
     Returns:
         Pixels as `load_image` describes for ``keep_mode``; HxW uint8 for palette indices.
@@ -161,7 +165,8 @@ def decode(
         warnings.append(EXIF_IGNORED)
     if exif == "apply":
         samples = _turn(samples, orientation)
-    return Decoded(np.ascontiguousarray(samples), tuple(warnings))
+    pixels = np.ascontiguousarray(samples)
+    return Decoded(pixels.copy() if writable and not pixels.flags.writeable else pixels, tuple(warnings))
 
 
 def _check_size(path: Path, image: ImageFile.ImageFile, max_pixels: int) -> None:
@@ -219,7 +224,7 @@ def _samples(path: Path, image: ImageFile.ImageFile, palette: PalettePolicy) -> 
     if image.mode in ("P", "PA"):
         return _palette_samples(image, palette)
     mode = _CONVERTED_MODES.get(image.mode)
-    samples = np.array(image.convert(mode) if mode else image)
+    samples = np.asarray(image.convert(mode) if mode else image)
     return samples.astype(samples.dtype.newbyteorder("="), copy=False)
 
 

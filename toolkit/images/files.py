@@ -121,7 +121,8 @@ def check_jpeg(path: Path, content: bytes) -> None:
     Raises:
         ImageError: it has none.
     """
-    if content.find(_JPEG_END, _jpeg_scan_start(content)) < 0:
+    # From the end, where it usually is.
+    if content.rfind(_JPEG_END, _jpeg_scan_start(content)) < 0:
         raise ImageError(f"{path}: the file is truncated (no JPEG end marker)")
 
 

@@ -1,0 +1,79 @@
+"""Which images are for training: decided by a hash of what they show, so that it stays when data is added."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Split = Literal["train", "val", "test"]
+
+SPLIT_FOLDERS: Final[dict[str, Split]] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What folders of splits are called."""
+
+_ROBOFLOW_COPY = re.compile(r"\.rf\.[0-9A-Za-z]+$")
+"""What Roboflow adds to the stem of each augmented copy of one photograph."""
+
+_HASH_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRule:
+    """How images are shared out between training and validation.
+
+    Attributes:
+        seed: another one shares them out differently.
+        train_split: the part of the groups that is for training, 0 to 1.
+        group_by: what it captures in an image's path tells which images belong together; None: the file's name
+            without its suffix and without what Roboflow adds to it.
+    """
+
+    seed: int
+    train_split: float
+    group_by: re.Pattern[str] | None = None
+
+    def group_of(self, path: str) -> str:
+        """Return what an image shows: images of one group are never on both sides.
+
+        Args:
+            path: the image's path relative to the raw data folder.
+        """
+        if self.group_by is not None:
+            match = self.group_by.search(path)
+            if match is not None:
+                return "\0".join(part or "" for part in match.groups()) if match.re.groups else match[0]
+        stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
+        return _ROBOFLOW_COPY.sub("", stem)
+
+    def groups_by_path(self, path: str) -> bool:
+        """Tell whether ``group_by`` has a say about an image."""
+        return self.group_by is not None and self.group_by.search(path) is not None
+
+    def train_groups(self, groups: Sequence[str]) -> set[str]:
+        """Return which of a source's groups are for training.
+
+        Each group's hash decides, whatever other groups there are. Where all of several groups were on one side, the
+        one whose hash is nearest to the threshold changes sides, unless a split of 0 or 1 asks for just that.
+        """
+        places = {group: self._place(group) for group in groups}
+        train = {group for group, place in places.items() if place < self.train_split}
+        if len(places) > 1 and len(train) in {0, len(places)} and 0 < self.train_split < 1:
+            nearest = min(places, key=lambda group: (abs(places[group] - self.train_split), group))
+            train ^= {nearest}
+        return train
+
+    def _place(self, group: str) -> float:
+        """Return the group's place between 0 and 1, evenly spread."""
+        digest = hashlib.blake2b(os.fsencode(f"{self.seed}\0{group}"), digest_size=_HASH_BYTES).digest()
+        return int.from_bytes(digest, "big") / float(2 ** (8 * _HASH_BYTES))
