@@ -11,11 +11,12 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
 DEMO := demo-output
 
-.PHONY: help demo demo-features test test-slow check fix bench lock clean
+.PHONY: help demo demo-embryo demo-features test test-slow check fix bench lock clean
 
 help:
 	@echo 'make demo       the main jobs on real photographs, in demo-output/ (installs the core only)'
 	@echo 'make demo-features  SAM2 features of the photographs, by random weights (installs everything, about 6 GB)'
+	@echo 'make demo-embryo  the embryo dataset in miniature: extract, check, split, image folder, load_dataset'
 	@echo 'make test       all tests but those marked slow or gpu (installs everything, about 6 GB)'
 	@echo 'make test-slow  the tests marked slow and gpu'
 	@echo 'make check      formatting, lint, types, README drift'
@@ -47,13 +48,30 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/mvtk edges update --config configs/edges.yaml --report $(DEMO)/edges.json
 	$(BIN)/mvtk edges verify --npz-dir $(DEMO)/sa1b/extracted --json-dir $(DEMO)/sa1b
 	$(BIN)/mvtk edges preview $(DEMO)/sa1b/sa_3.json $(DEMO)/sa1b/sa_4.json --output $(DEMO)/edges.png
-	@echo 'look at $(DEMO)/sheet.png and $(DEMO)/edges.png'
+	$(BIN)/python -m toolkit.metadata.demo $(DEMO)/metadata
+	$(BIN)/mvtk dataset process --config configs/dataset-process.yaml --report $(DEMO)/process.json
+	$(BIN)/mvtk dataset preview $(DEMO)/metadata/preprocessed/train_detector.npy --output $(DEMO)/boxes.png
+	$(BIN)/mvtk dataset stats $(DEMO)/metadata/preprocessed/train_detector.npy --output $(DEMO)/boxes-stats.png --json > $(DEMO)/boxes-stats.json
+	@echo 'look at $(DEMO)/sheet.png, $(DEMO)/edges.png, $(DEMO)/boxes.png and $(DEMO)/boxes-stats.png'
 
 demo-features: $(VENV)/.installed-all demo
 	$(BIN)/mvtk features extract --images $(DEMO)/sa1b --output $(DEMO)/features --weights random:0 --model sam2.1_hiera_tiny
 	$(BIN)/mvtk features verify $(DEMO)/features
 	$(BIN)/mvtk features preview $(DEMO)/features/*.npz --images $(DEMO)/sa1b --output $(DEMO)/features.png
 	@echo 'look at $(DEMO)/features.png (of random weights: no checkpoint is downloaded)'
+
+demo-embryo: $(VENV)/.installed-all
+	rm -rf $(DEMO)/embryo
+	$(BIN)/python -m toolkit.embryo.demo $(DEMO)/embryo
+	$(BIN)/mvtk embryo extract $(DEMO)/embryo/archives $(DEMO)/embryo/extracted
+	$(BIN)/mvtk embryo inspect $(DEMO)/embryo/extracted --report $(DEMO)/embryo/inspect.json
+	$(BIN)/mvtk embryo verify $(DEMO)/embryo/extracted --decode
+	$(BIN)/mvtk embryo split $(DEMO)/embryo/extracted $(DEMO)/embryo/split.json --weights 0.5,0.25,0.25
+	$(BIN)/mvtk embryo image-folder $(DEMO)/embryo/extracted --split-file $(DEMO)/embryo/split.json --set train \
+		--median-only --output $(DEMO)/embryo/image-folder
+	HF_HUB_OFFLINE=1 $(BIN)/python -c 'import datasets; print(datasets.load_dataset("imagefolder", data_dir="$(DEMO)/embryo/image-folder", cache_dir="$(DEMO)/embryo/cache"))'
+	$(BIN)/mvtk embryo preview $(DEMO)/embryo/extracted --video DEMO1-1 --output $(DEMO)/embryo/strip.png
+	@echo 'look at $(DEMO)/embryo/strip.png'
 
 test: $(VENV)/.installed-all
 	$(BIN)/python -m pytest

@@ -13,6 +13,8 @@ from toolkit.core.errors import one_line
 
 _FILE_WIDTH = 200
 """Columns of a table that goes to a file or a pipe: long names are not to be broken."""
+_FIGURES_A_LINE = 7
+"""As many as quantiles have."""
 
 
 class _Console(Console):
@@ -44,6 +46,41 @@ def output_console() -> Console:
 def say(console: Console, text: str, style: str = "") -> None:
     """Print one line as it is: no markup, no wrapping, control characters escaped."""
     console.print(one_line(text), style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def say_value(console: Console, name: str, value: Any, indent: str = "") -> None:
+    """Print a value of JSON types under its name, what is nested indented below it; nothing for an empty one."""
+    if value in (None, "", {}, []):
+        return
+    inner = f"{indent}  "
+    if isinstance(value, dict) and not _is_short(value):
+        say(console, f"{indent}{name}:")
+        for key, item in value.items():
+            say_value(console, str(key), item, inner)
+    elif isinstance(value, list) and isinstance(value[0], dict):
+        say(console, f"{indent}{name}:")
+        for item in value:
+            say(console, inner + _shown(item))
+    else:
+        say(console, f"{indent}{name}: {_shown(value)}")
+
+
+def _is_short(values: dict[str, Any]) -> bool:
+    """Tell whether a few figures fit on one line."""
+    return len(values) <= _FIGURES_A_LINE and not any(isinstance(value, dict | list) for value in values.values())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        nested = any(isinstance(item, list) for item in value)
+        return "; ".join(" ".join(map(str, item)) for item in value) if nested else ", ".join(map(_shown, value))
+    return str(value)
 
 
 def duration(seconds: float) -> str:

@@ -194,8 +194,13 @@ def verify(
 
 @app.command(epilog="Example: mvtk dataset preview demo-output/mask_attention_yolo --output sheet.png")
 def preview(
-    dataset_root: Annotated[
-        Path, typer.Argument(readable=False, metavar="ROOT", help="The dataset, as the conversion writes it.")
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            readable=False,
+            metavar="ROOT|FILE.npy",
+            help="A dataset's folder, as the conversion writes it, or a metadata file, as dataset process writes it.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", readable=False, metavar="SHEET.png", help="The PNG to write.")
@@ -204,19 +209,43 @@ def preview(
     samples: Annotated[int, typer.Option(min=1, metavar="N", help="How many samples to draw.")] = 12,
     columns: Annotated[int, typer.Option(min=1, metavar="N", help="Samples in a row.")] = 4,
     tile: Annotated[int, typer.Option(min=64, max=2048, metavar="PX", help="A sample's longer side.")] = 320,
+    root_dir: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="DIR",
+            help="Where the images of a metadata file are.",
+            show_default="where the file says",
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Draw a contact sheet of samples with mask overlay, boxes and class names."""
-    from toolkit.dataset.preview import save_dataset_preview
+    """Draw a contact sheet of samples.
 
-    drawn = save_dataset_preview(
-        dataset_root,
-        output,
-        splits=split_list(splits),
-        samples=samples,
-        columns=columns,
-        tile_px=tile,
-        overwrite=overwrite,
-    )
-    typer.echo(f"{output}: {drawn} samples", err=True)
+    Of a dataset's folder with mask overlay, boxes and class names; of a metadata file with boxes, keypoints or crops.
+    """
+    from commands.consoles import error_console, say
+
+    console = error_console()
+    if dataset.is_dir():
+        from toolkit.dataset.preview import save_dataset_preview
+
+        drawn = save_dataset_preview(
+            dataset,
+            output,
+            splits=split_list(splits),
+            samples=samples,
+            columns=columns,
+            tile_px=tile,
+            overwrite=overwrite,
+        )
+    else:
+        from toolkit.metadata.preview import save_metadata_preview
+
+        drawn, remarks = save_metadata_preview(
+            dataset, output, samples=samples, columns=columns, tile_px=tile, overwrite=overwrite, root_dir=root_dir
+        )
+        for remark in remarks:
+            say(console, f"warning: {remark}", "yellow")
+    say(console, f"{output}: {drawn} {'sample' if drawn == 1 else 'samples'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -37,7 +37,8 @@ MetadataArgument = Annotated[
 
 
 @app.command(
-    epilog="Example: mvtk dataset process --all --raw-data-dir demo-output/raw --output-dir demo-output/preprocessed"
+    epilog="Example: mvtk dataset process --all --raw-data-dir demo-output/metadata/raw"
+    " --output-dir demo-output/metadata/preprocessed"
 )
 def process(
     all_kinds: Annotated[
@@ -146,3 +147,138 @@ def _kinds(*, all_kinds: bool, detector: bool, landmarker: bool, teacher: bool) 
     asked_for: dict[Kind, bool] = {"detector": detector, "landmarker": landmarker, "teacher": teacher}
     every = all_kinds or not any(asked_for.values())
     return tuple(kind for kind, wanted in asked_for.items() if wanted or every)
+
+
+@app.command(epilog="Example: mvtk dataset inspect demo-output/metadata/preprocessed/train_detector.npy --index 0")
+def inspect(
+    file: MetadataArgument,
+    index: Annotated[
+        int | None, typer.Option(metavar="N", help="Show one sample, from 0; negative ones count from the end.")
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Check every sample, and that its image is there; exit code 1 on a problem."),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show what a metadata file holds: kind, samples, classes, sources, root. Nothing is unpickled."""
+    from commands.consoles import output_console, print_json, say, say_value
+    from commands.exit_codes import ITEMS_FAILED
+    from toolkit.metadata.description import describe_metadata, describe_sample
+    from toolkit.metadata.reading import open_metadata
+    from toolkit.metadata.verification import check_metadata
+
+    opened = open_metadata(file)
+    problems = check_metadata(opened, images=True) if strict else []
+    shown: dict[str, Any] = {}
+    if not problems:
+        shown = describe_metadata(opened) if index is None else describe_sample(opened, index)
+    if json:
+        print_json(shown | ({"problems": problems} if strict else {}))
+    else:
+        console = output_console()
+        for name, value in shown.items():
+            say_value(console, name, value)
+        for problem in problems:
+            say(console, f"problem: {problem}", "red")
+        if strict and not problems:
+            say(console, "no problems found")
+    if problems:
+        raise typer.Exit(ITEMS_FAILED)
+
+
+@app.command(
+    epilog="Example: mvtk dataset merge demo-output/metadata/preprocessed/train_detector.npy"
+    " demo-output/metadata/preprocessed/val_detector.npy --output all_detector.npy"
+)
+def merge(
+    files: Annotated[
+        list[Path],
+        typer.Argument(readable=False, metavar="FILE.npy...", help="Metadata files of one kind.", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", readable=False, metavar="OUT.npy", help="The metadata file to write.")
+    ],
+    overwrite: OverwriteOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write the samples of several metadata files as one; classes are united by name."""
+    from commands.consoles import error_console, say
+    from toolkit.metadata.merge import merge_metadata
+
+    merged = merge_metadata(files, output, overwrite=overwrite)
+    console = error_console()
+    say(console, f"{output}: {merged.samples:,} {merged.kind} samples, image paths relative to {merged.root}")
+    if merged.duplicates:
+        say(console, f"warning: {merged.duplicates:,} samples are in more than one file; all are kept", "yellow")
+
+
+@app.command(
+    epilog="Example: mvtk dataset stats demo-output/metadata/preprocessed/train_detector.npy --output stats.png"
+)
+def stats(
+    file: MetadataArgument,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            readable=False,
+            metavar="STATS.png",
+            help="Draw the heat map of centres and the histograms.",
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show figures of a metadata file: boxes an image, their sizes, keypoints, classes, image sizes."""
+    from commands.consoles import error_console, output_console, print_json, say, say_value
+    from toolkit.metadata.reading import open_metadata
+    from toolkit.metadata.statistics import metadata_statistics
+
+    opened = open_metadata(file)
+    figures = metadata_statistics(opened)
+    if output is not None:
+        from toolkit.metadata.statistics_plot import save_statistics_plot
+
+        save_statistics_plot(opened, output, overwrite=overwrite)
+        say(error_console(), f"{output}: drawn")
+    if json:
+        print_json(figures)
+    else:
+        console = output_console()
+        for name, value in figures.items():
+            say_value(console, name, value)
+
+
+@app.command(epilog="Example: mvtk dataset migrate demo-output/metadata/old_detector.npy migrated_detector.npy")
+def migrate(
+    old: Annotated[
+        Path, typer.Argument(readable=False, metavar="OLD", help="A file of the old pickled layout; it is only read.")
+    ],
+    new: Annotated[Path, typer.Argument(readable=False, metavar="NEW.npy", help="The metadata file to write.")],
+    root_dir: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="DIR",
+            help="What the new image paths are relative to.",
+            show_default="the deepest folder that holds all images",
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Convert a file of the old pickled layout.
+
+    It is read without unpickling: only numbers, text, lists and arrays can come out of it.
+    """
+    from commands.consoles import error_console, say
+    from toolkit.metadata.legacy import migrate_metadata
+
+    migrated = migrate_metadata(old, new, root=root_dir, overwrite=overwrite)
+    console = error_console()
+    say(console, f"{new}: {migrated.samples:,} {migrated.kind} samples, image paths relative to {migrated.root}")
+    if migrated.left_out:
+        say(console, f"warning: left out, as no metadata file has it: {', '.join(migrated.left_out)}", "yellow")

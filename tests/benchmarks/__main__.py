@@ -6,15 +6,30 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import conversion, edges, features, reading, rewriting, startup
+from tests.benchmarks import (
+    conversion,
+    edges,
+    embryo_extraction,
+    embryo_index,
+    features,
+    metadata_processing,
+    metadata_reading,
+    reading,
+    rewriting,
+    startup,
+)
 
 BENCHMARKS = {
     "startup": startup.measure,
     "reading": reading.measure,
     "rewriting": rewriting.measure,
     "conversion": conversion.measure,
+    "metadata_processing": metadata_processing.measure,
+    "metadata_reading": metadata_reading.measure,
     "edges": edges.measure,
     "features": features.measure,
+    "embryo_extraction": embryo_extraction.measure,
+    "embryo_index": embryo_index.measure,
 }
 
 

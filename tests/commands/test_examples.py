@@ -1,4 +1,4 @@
-"""Every example in the help texts runs as it stands, after `make demo` and, for features, `make demo-features`."""
+"""Every example in the help texts runs as it stands, after `make demo` and its siblings."""
 
 from __future__ import annotations
 
@@ -7,41 +7,58 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from commands import main
 from commands.main import run
 from tests.conftest import PROJECT
 from toolkit.dataset.demo import write_demo
 from toolkit.edges.demo import write_demo as write_edges_demo
+from toolkit.embryo.demo import write_demo as write_embryo_demo
+from toolkit.metadata.demo import write_demo as write_metadata_demo
 
 
 def examples() -> list[str]:
     """The example of each command's help."""
-    found = []
-    for name in (*main.GROUPS, *main.COMMANDS):
-        for info in importlib.import_module(f"commands.{name}").app.registered_commands:
-            assert info.epilog, f"{name} {info.callback.__name__} has no example"
-            found.append(info.epilog.removeprefix("Example: "))
-    return found
+    return [
+        example
+        for name in (*main.GROUPS, *main.COMMANDS)
+        for example in _examples_of(importlib.import_module(f"commands.{name}").app)
+    ]
+
+
+def _examples_of(app: typer.Typer) -> Iterator[str]:
+    for info in app.registered_commands:
+        assert info.epilog, f"{info.callback} has no example"
+        yield info.epilog.removeprefix("Example: ")
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from _examples_of(group.typer_instance)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which `make demo` has run."""
+    """A folder in which `make demo`, `make demo-embryo` and `make demo-features` have run."""
     folder = tmp_path_factory.mktemp("demo")
-    write_demo(folder / "demo-output")
-    write_edges_demo(folder / "demo-output" / "sa1b")
+    output = folder / "demo-output"
+    write_demo(output)
+    write_edges_demo(output / "sa1b")
+    write_metadata_demo(output / "metadata")
+    write_embryo_demo(output / "embryo")
     (folder / "configs").symlink_to(PROJECT / "configs")
-    command = ["dataset", "convert-mask-attention", "--config", "configs/demo.yaml", "-q"]
-    subprocess.run([sys.executable, "-m", "commands.main", *command], cwd=folder, check=True, env=_environment())
-    # As `make demo-features` does.
     encoder = ["--weights", "random:0", "--model", "sam2.1_hiera_tiny"]
-    folders = ["--images", "demo-output/sa1b", "--output", "demo-output/features"]
-    command = ["features", "extract", *folders, *encoder, "-q"]
-    subprocess.run([sys.executable, "-m", "commands.main", *command], cwd=folder, check=True, env=_environment())
+    for command in (
+        ["dataset", "convert-mask-attention", "--config", "configs/demo.yaml"],
+        ["dataset", "process", "--config", "configs/dataset-process.yaml"],
+        ["embryo", "extract", "demo-output/embryo/archives", "demo-output/embryo/extracted"],
+        ["features", "extract", "--images", "demo-output/sa1b", "--output", "demo-output/features", *encoder],
+    ):
+        line = [sys.executable, "-m", "commands.main", *command, "-q"]
+        subprocess.run(line, cwd=folder, check=True, env=_environment())
     return folder
 
 
