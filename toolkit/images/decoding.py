@@ -191,6 +191,8 @@ def _load(image: ImageFile.ImageFile) -> tuple[int, bool]:
 
 def _orientation(image: ImageFile.ImageFile) -> int:
     """Return the EXIF orientation, 1 to 8; anything else in the file counts as 1, as it does in viewers."""
+    if image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys():
+        return 1  # nothing to parse: Pillow keeps both when it reads the header
     with silent_decoder():
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     return orientation if orientation in range(1, 9) else 1
