@@ -30,8 +30,8 @@ def parse_json(data: bytes, source: str, hint: str) -> object:
         where = f"line {error.lineno} column {error.colno}"
         raise MvtkError(f"{source}: cut short or no JSON: {where}: {error.msg}", hint) from error
     except RecursionError as error:
-        raise MvtkError(f"{source}: no annotation file: its JSON is nested too deeply", hint) from error
+        raise MvtkError(f"{source}: its JSON is nested too deeply", hint) from error
     except ValueError as error:
-        # Python limits how many digits it converts: what takes a quadratic time is no number of an annotation.
-        raise MvtkError(f"{source}: no annotation file: a number has thousands of digits", hint) from error
+        # Python limits how many digits it converts: what takes a quadratic time is no number that we look for.
+        raise MvtkError(f"{source}: a number in it has thousands of digits", hint) from error
     return content

@@ -7,12 +7,12 @@ at; COCO's other forms of a segmentation are read as well.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
+from toolkit.annotations.json_text import parse_json
 from toolkit.annotations.rle import MAX_MASK_PIXELS, RunLengths, parse_segmentations, whole_number
 from toolkit.core.errors import InputProblemsError, MvtkError
 from toolkit.core.files import explain_os_error, read_bytes
@@ -97,18 +97,7 @@ def parse_sa1b(data: bytes, source: str, *, max_pixels: int = MAX_PIXELS) -> Ima
 
 def _parse_object(data: bytes, source: str) -> dict[str, Any]:
     """Return the JSON object that a file holds, which is not a COCO file of many images."""
-    try:
-        content = json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise MvtkError(f"{source}: not UTF-8 text from byte {error.start} on", _FETCH_AGAIN) from error
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise MvtkError(f"{source}: cut short or no JSON: {where}: {error.msg}", _FETCH_AGAIN) from error
-    except RecursionError as error:
-        raise MvtkError(f"{source}: no annotation file: its JSON is nested too deeply", _FETCH_AGAIN) from error
-    except ValueError as error:
-        # Python limits how many digits it converts: what takes a quadratic time is no number of an annotation.
-        raise MvtkError(f"{source}: no annotation file: a number has thousands of digits", _FETCH_AGAIN) from error
+    content = parse_json(data, source, _FETCH_AGAIN)
     if not isinstance(content, dict):
         raise MvtkError(f"{source}: no annotation file: an object is expected, not {shortened(content)}", _FETCH_AGAIN)
     if "images" in content and "image" not in content:
