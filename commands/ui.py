@@ -57,7 +57,7 @@ def run_batch(job: Job[Any], output: OutputOptions, crew: Crew | None = None) ->
             raise
         run.report.exit_code = _exit_code(run.report, stop)
     _save(run.report, output)
-    _show(run.report, errors, output, traceback)
+    _show(run.report, errors, output, traceback, run.after_interrupt)
     raise typer.Exit(run.report.exit_code)
 
 
@@ -101,11 +101,11 @@ def _save(report: Report, output: OutputOptions) -> None:
         report.save(output.report)
 
 
-def _show(report: Report, errors: Console, output: OutputOptions, traceback: str) -> None:
+def _show(report: Report, errors: Console, output: OutputOptions, traceback: str, after_interrupt: str) -> None:
     for warning, count in report.figures.warnings.items():
         say(errors, f"warning: {warning} ({_items(count)})", "yellow")
     if report.interrupted:
-        say(errors, "interrupted: run the command again to go on where it stopped", "yellow")
+        say(errors, f"interrupted: {after_interrupt}", "yellow")
     if report.figures.bugs:
         where = f"{output.log} has the tracebacks; please report them" if output.log else save_traceback(traceback)
         say(errors, f"bug: {_items(report.figures.bugs)} failed unexpectedly; {where}", "red")

@@ -244,8 +244,8 @@ class TestBadInput:
         listed = [(entry["kind"], entry["where"]) for entry in stats["findings_listed"]]
         assert {entry["source"] for entry in stats["findings_listed"]} == {"detector/x"}
         assert sorted(listed) == sorted([
-            ("annotation without its image", "77"),
-            ("duplicate annotation id", "0"),
+            ("annotation without its image", "detector/x/_annotations.coco.json: 77"),
+            ("duplicate annotation id", "detector/x/_annotations.coco.json: 0"),
             ("image without its file", "detector/x/gone.jpg"),
             ("box with NaN or infinity", "detector/x/b.jpg: [nan, 1, 1, 1]"),
             ("box of no area", "detector/x/a.jpg: [1, 1, 0, 5]"),

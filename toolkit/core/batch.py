@@ -190,6 +190,8 @@ class Job(ABC, Generic[ItemT]):
 
     command: ClassVar[str]
     """The command's name in reports, such as ``"dataset verify"``."""
+    after_interrupt: ClassVar[str] = "run the command again to go on where it stopped"
+    """What a person should know after an interrupt."""
 
     @property
     @abstractmethod

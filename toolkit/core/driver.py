@@ -34,6 +34,11 @@ class JobRun(Generic[ItemT]):
         return self._plan.total
 
     @property
+    def after_interrupt(self) -> str:
+        """What a person should know after an interrupt."""
+        return self._job.after_interrupt
+
+    @property
     def has_gauge(self) -> bool:
         """Whether :meth:`gauge` will tell more than the number of items done."""
         return type(self._job).gauge is not Job.gauge

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.core.errors import MvtkError
+from toolkit.images.files import ImageError
 
 DAMAGED_HINT = "the file is damaged: make it again with mvtk dataset process"
 
@@ -25,6 +26,24 @@ class MetadataError(MvtkError):
 
     def __reduce__(self) -> tuple[type[MetadataError], tuple[Path, str, str]]:
         return type(self), (self.path, self.problem, self.hint)
+
+
+class SampleImageError(ImageError):
+    """A sample's image that cannot be read.
+
+    PyTorch raises a worker's exception again from one text, which this one cannot be made of: there it becomes a
+    RuntimeError, which keeps the lines of the worker's traceback.
+
+    Args:
+        message: what is wrong with which image.
+        hint: what to do next.
+        position: the sample.
+    """
+
+    def __init__(self, message: str, hint: str, position: int) -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, position)
+        self.position = position
 
 
 class LegacyLayoutError(MetadataError):

@@ -14,7 +14,7 @@ from toolkit.core.errors import OptionError
 from toolkit.images.files import ImageError
 from toolkit.metadata.collating import Sample
 from toolkit.metadata.columns import Kind
-from toolkit.metadata.errors import MetadataError
+from toolkit.metadata.errors import MetadataError, SampleImageError
 from toolkit.metadata.image_cache import ImageCache
 from toolkit.metadata.image_loading import IMAGE_LOADERS, ImageLoader
 from toolkit.metadata.reading import open_metadata
@@ -163,16 +163,17 @@ class LazyNPYDataset(SampleSequence):
             return self._cache.get(image_path, self._load)
         except ImageError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
-                raise
+                raise SampleImageError(error.message, error.hint, position) from error
             raise self._missing(position, image_path) from error
 
-    def _missing(self, position: int, image_path: str) -> ImageError:
+    def _missing(self, position: int, image_path: str) -> SampleImageError:
         sample = f"{image_path}: no such image, for sample {position} of {self.path}"
         if self.root_dir.is_dir():
-            return ImageError(sample, "put it back, or make the metadata file again")
-        return ImageError(
+            return SampleImageError(sample, "put it back, or make the metadata file again", position)
+        return SampleImageError(
             f"{sample}; the root folder {self.root_dir} itself is missing",
             "say where the images are with root_dir=",
+            position,
         )
 
     def _crop(self, position: int, image_hwc: NDArray[np.uint8], box_xywh: NDArray[np.float32]) -> NDArray[np.uint8]:

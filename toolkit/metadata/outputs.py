@@ -17,7 +17,9 @@ from toolkit.core.errors import InputProblemsError
 from toolkit.core.files import atomic_write, explain_os_error
 from toolkit.core.options import ALL, Shard
 from toolkit.metadata.columns import Kind, SampleColumns
+from toolkit.metadata.errors import MetadataError
 from toolkit.metadata.raw_sources import RawSource, kinds_of
+from toolkit.metadata.reading import open_metadata
 from toolkit.metadata.record import MetadataInfo, SourceInfo
 from toolkit.metadata.splitting import Split
 from toolkit.metadata.spool import Part
@@ -120,30 +122,71 @@ def make_outputs(
             yield MetadataOutput(output_dir / name, made, kind, split, samples, rows, made.stat().st_size)
 
 
-def publish_outputs(outputs: Sequence[MetadataOutput], *, overwrite: bool, hint: str) -> dict[str, str]:
+def find_stale(outputs: Sequence[MetadataOutput], output_dir: Path, kinds: Sequence[Kind], shard: Shard) -> list[Path]:
+    """Return the metadata files of these kinds that an earlier run wrote and this one has no samples for.
+
+    Left beside the new files, such as a ``test_*.npy`` of a run with other splits, they would hold images that are for
+    training now.
+
+    Raises:
+        MvtkError: one cannot be read.
+    """
+    made = {output.target for output in outputs}
+    candidates = (output_dir / output_name(split, kind, shard) for kind in kinds for split in _SPLITS)
+    return [path for path in candidates if path not in made and path.is_file() and _is_ours(path)]
+
+
+def publish_outputs(
+    outputs: Sequence[MetadataOutput], stale: Sequence[Path], *, complete: bool, overwrite: bool, hint: str
+) -> dict[str, str]:
     """Publish the files, each atomically; one that exists with the same content is left alone.
 
     Args:
         outputs: what was made.
-        overwrite: whether files with other content may be replaced.
+        stale: files of earlier runs that must not stay beside these.
+        complete: whether all datasets are in the files: only then may others be replaced.
+        overwrite: whether files with other content may be replaced; those that an incomplete run wrote always may.
         hint: what to do where they may not.
 
     Returns:
-        by file name, ``"written"`` or ``"unchanged"``.
+        by file name, ``"written"``, ``"unchanged"`` or ``"removed"``.
 
     Raises:
         InputProblemsError: files exist with other content and may not be replaced; nothing is published then.
-        MvtkError: a file cannot be written.
+        MvtkError: a file cannot be written or removed.
     """
     states = {output: "unchanged" if output.is_published else "written" for output in outputs}
     changed = [output for output, state in states.items() if state == "written"]
-    in_the_way = [f"{output.target} exists with other content" for output in changed if os.path.lexists(output.target)]
-    if in_the_way and not overwrite:
-        raise InputProblemsError("nothing was written", in_the_way, hint)
+    if not (overwrite and complete):
+        existing = [output.target for output in changed if os.path.lexists(output.target)]
+        in_the_way = [f"{path} exists with other content" for path in existing if not (complete and _is_partial(path))]
+        in_the_way += [f"{path} is of an earlier run, and no dataset has samples for it" for path in stale]
+        if in_the_way:
+            raise InputProblemsError("nothing was written", in_the_way, hint)
     for output in changed:
-        with output.made.open("rb") as made, atomic_write(output.target, overwrite=overwrite) as stream:
+        with output.made.open("rb") as made, atomic_write(output.target, overwrite=complete) as stream:
             shutil.copyfileobj(made, stream, 1 << 20)
-    return {output.target.name: state for output, state in states.items()}
+    for path in stale:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise explain_os_error(error, path, "remove") from error
+    return {output.target.name: state for output, state in states.items()} | {path.name: "removed" for path in stale}
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return open_metadata(path).info.written_by == WRITTEN_BY
+    except MetadataError:
+        return False
+
+
+def _is_partial(path: Path) -> bool:
+    """Tell whether a file was written by a run that did not get all datasets done."""
+    try:
+        return path.is_file() and bool(open_metadata(path).info.split_by.get("partial"))
+    except MetadataError:
+        return False
 
 
 def _collect(

@@ -7,6 +7,7 @@ metadata files. Images stay where they are.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from collections import Counter
@@ -24,8 +25,9 @@ from toolkit.core.files import explain_os_error, make_folder
 from toolkit.core.options import ALL, BatchOptions
 from toolkit.metadata.boxes import BoxPolicy
 from toolkit.metadata.columns import KINDS, Kind
-from toolkit.metadata.outputs import MetadataOutput, make_outputs, publish_outputs
+from toolkit.metadata.outputs import MetadataOutput, find_stale, make_outputs, publish_outputs
 from toolkit.metadata.raw_sources import RawSource, find_sources
+from toolkit.metadata.shared_split import settle_moved_groups
 from toolkit.metadata.source_processing import ProcessSource, part_path
 from toolkit.metadata.splitting import SplitRule
 from toolkit.metadata.spool import Part
@@ -96,6 +98,7 @@ class ProcessJob(Job[RawSource]):
     """
 
     command: ClassVar[str] = "dataset process"
+    after_interrupt: ClassVar[str] = "no file was written; run the command again"
 
     def __init__(self, options: ProcessOptions) -> None:
         self._options = options
@@ -189,6 +192,8 @@ class ProcessJob(Job[RawSource]):
             for source in self._sources
             if source.source in self._done
         }
+        if not options.keep_splits:
+            settle_moved_groups(self._parts, options.rule, self._process_again)
         complete = len(self._done) == len(self._sources)
         outputs = make_outputs(
             self._parts,
@@ -197,15 +202,26 @@ class ProcessJob(Job[RawSource]):
             output_dir=options.output_dir,
             made_in=self._parts_dir,
             shard=options.shard,
-            split_by=self._split_by(),
+            split_by=self._split_by() | ({} if complete else {"partial": True}),
         )
         self._outputs = list(outputs)
         if not self._outputs:
-            raise MvtkError(f"{options.raw_data_dir}: no samples; {self._findings_in_words()}", "see the findings")
+            raise MvtkError(f"{options.raw_data_dir}: no samples ({self._findings_in_words()})", "check the raw data")
         hint = "use --overwrite to replace them"
-        if options.overwrite and not complete:
+        if not complete:
             hint = "not all datasets are done, and only a complete run replaces files"
-        self._states = publish_outputs(self._outputs, overwrite=options.overwrite and complete, hint=hint)
+        self._states = publish_outputs(
+            self._outputs,
+            find_stale(self._outputs, options.output_dir, options.kinds, options.shard),
+            complete=complete,
+            overwrite=options.overwrite,
+            hint=hint,
+        )
+
+    def _process_again(self, source: RawSource, rule: SplitRule) -> Part:
+        """Return the part of a dataset that is shared out by another rule."""
+        dataclasses.replace(self.step(), rule=rule).process_one(source)
+        return Part.open(part_path(self._parts_dir, source))
 
     def stats(self, figures: Figures) -> Mapping[str, Any]:
         """Return the files with their samples, the balance of the splits, and what was left out."""
@@ -273,7 +289,7 @@ class ProcessJob(Job[RawSource]):
             if own:
                 splits = ", ".join(f"{output.samples:,} {output.split}" for output in own)
                 remarks.append(f"{kind}: {splits} ({self._balance().get(kind, 0):.1%} train)")
-            elif self._done:
+            elif self._outputs:
                 remarks.append(f"{kind}: no samples, so no files")
         for finding, count in self._finding_counts().most_common():
             example = next((entry["where"] for entry in listed if entry["kind"] == finding), "")
@@ -281,6 +297,9 @@ class ProcessJob(Job[RawSource]):
         unchanged = sum(state == "unchanged" for state in self._states.values())
         if unchanged:
             remarks.append(f"{unchanged} of {len(self._states)} files were up to date and are unchanged")
-        if self._failed and self._states:
-            remarks.append(f"without the {self._failed} datasets that failed")
+        removed = [name for name, state in self._states.items() if state == "removed"]
+        if removed:
+            remarks.append(f"removed, as no dataset has such samples now: {', '.join(removed)}")
+        if self._states and len(self._done) < len(self._sources):
+            remarks.append(f"the files are partial: {len(self._done)} of {len(self._sources)} datasets are in them")
         return remarks

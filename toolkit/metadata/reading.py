@@ -94,7 +94,10 @@ class MetadataFile:
         start, stop = int(self.path_starts[index]), int(self.path_starts[index + 1])
         if not start < stop <= len(self.path_bytes):
             raise self._lying("path_starts", index, start, stop)
-        return os.fsdecode(self.path_bytes[start:stop].tobytes())
+        path = self.path_bytes[start:stop].tobytes()
+        if b"\0" in path:
+            raise MetadataError(self.path, f"sample {index}: a NUL in its image path")
+        return os.fsdecode(path)
 
     def rows_of(self, index: int) -> slice:
         """Return which rows are those of sample ``index`` (from 0).

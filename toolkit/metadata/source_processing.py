@@ -32,6 +32,9 @@ NOT_GROUPED = "image that --group-by does not match, grouped by its name"
 ANNOTATED_TWICE = "image that two files of a dataset annotate"
 ON_TWO_SIDES = "group that the split folders have on several sides"
 
+_FEW_GROUPS = 10_000
+"""More groups are never all on one side: the chance is less than one in 10^200 for any part from 0.1 to 0.9."""
+
 MAX_FINDINGS_KEPT = 1000
 """Findings of one dataset that are listed; all are counted."""
 
@@ -75,7 +78,7 @@ class ProcessSource(Step[RawSource]):
         images = SourceImages(self.raw_data_dir, item.source)
         documents = list(read_documents(self.raw_data_dir, item, images, shift_pts=self.shift_pts))
         findings = [finding for document in documents for finding in document.findings]
-        splits = _split_documents(documents, self.rule, findings, keep=self.keep_splits)
+        splits, moved = _split_documents(documents, self.rule, findings, keep=self.keep_splits)
         samples: Counter[str] = Counter()
         class_names = dict.fromkeys(name for document in documents for name in document.class_names)
         with PartWriter(part_path(self.parts_dir, item)) as part:
@@ -84,7 +87,7 @@ class ProcessSource(Step[RawSource]):
                 samples[f"{split}_{columns.kind}"] += len(columns)
             self._refuse_box_faults(findings)
             counts = Counter(finding.kind for finding in findings)
-            part.note(class_names=list(class_names), findings=counts, listed=findings[:MAX_FINDINGS_KEPT])
+            part.note(class_names=list(class_names), moved=moved, findings=counts, listed=findings[:MAX_FINDINGS_KEPT])
         details: dict[str, Figure] = {"format": item.format, **samples, "findings": len(findings)}
         return Outcome(item.source, "done", details=details)
 
@@ -110,16 +113,19 @@ class ProcessSource(Step[RawSource]):
                 for first in range(start, min(start + step, len(document.paths)), self.batch_size):
                     stop = min(first + self.batch_size, len(document.paths))
                     try:
-                        table = _with_classes(document.batch(first, stop), class_names)
+                        table = document.batch(first, stop)
                     except InputProblemsError as error:  # all batches are read first: nothing will be kept
                         problems += error.problems
                         continue
-                    batch = SplitImages(table, document.paths[first:stop], document_splits[first:stop])
+                    findings += table.findings
+                    batch = SplitImages(
+                        _with_classes(table, class_names), document.paths[first:stop], document_splits[first:stop]
+                    )
                     for split, columns in builder.build(self._with_sizes(batch, findings), findings):
                         waiting.setdefault((split, columns.kind), []).append(columns)
                 for (split, _), chunks in waiting.items():
                     yield split, SampleColumns.joined(chunks)
-        raise_problems(UNUSABLE, problems)
+        raise_problems(UNUSABLE, problems, "")
 
     def _with_sizes(self, images: SplitImages, findings: list[Finding]) -> SplitImages:
         """Return the images with the sizes that the annotations do not say; those that cannot be read are left out."""
@@ -174,8 +180,8 @@ def _with_classes(table: AnnotationTable, class_names: dict[str, None]) -> Annot
 
 def _split_documents(
     documents: Sequence[Document], rule: SplitRule, findings: list[Finding], *, keep: bool
-) -> list[list[Split | None]]:
-    """Return the split of each image of each document; None for images without a file."""
+) -> tuple[list[list[Split | None]], str | None]:
+    """Return the split of each image of each document, None for images without a file; and a group that was moved."""
     groups: dict[str, str] = {}
     for document in documents:
         for path in document.paths:
@@ -189,14 +195,15 @@ def _split_documents(
     shared_out = [
         path for document in documents if not (keep and document.file.split) for path in document.paths if path
     ]
-    train = rule.train_groups(list(dict.fromkeys(groups[path] for path in shared_out)))
+    shared_groups = list(dict.fromkeys(groups[path] for path in shared_out))
+    train = rule.train_groups(shared_groups)
     splits: list[list[Split | None]] = []
     for document in documents:
         kept = document.file.split if keep else None
         splits.append([_split_of(path, groups, train, kept) for path in document.paths])
     if keep:
         findings.extend(_groups_on_two_sides(documents, splits, groups))
-    return splits
+    return splits, rule.moved_group(shared_groups, train) if len(shared_groups) < _FEW_GROUPS else None
 
 
 def _split_of(path: str | None, groups: dict[str, str], train: set[str], kept: Split | None) -> Split | None:

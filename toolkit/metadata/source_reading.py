@@ -11,7 +11,6 @@ import numpy as np
 
 from toolkit.annotations.coco import load_coco
 from toolkit.annotations.csv_boxes import load_csv_boxes
-from toolkit.annotations.problems import EXPORT_AGAIN
 from toolkit.annotations.pts import load_pts
 from toolkit.annotations.table import AnnotationTable, Finding
 from toolkit.annotations.yolo import ParsedLabels, load_labels
@@ -26,6 +25,7 @@ from toolkit.metadata.source_images import NO_FILE, SourceImages
 
 _VISIBLE = 2
 """The visibility of points that PTS files give without one."""
+NO_LABELS = "image without a label file, taken as background"
 UNUSABLE = "annotations that cannot be used"
 
 _CLASSES_FILE = "classes.txt"
@@ -67,7 +67,8 @@ class _TableDocument(Document):
     def __init__(self, file: AnnotationFile, table: AnnotationTable, images: SourceImages) -> None:
         paths = [images.find(file.folder, name) for name in table.image_names]
         missing = (name for name, path in zip(table.image_names, paths, strict=True) if path is None)
-        findings = [*table.findings, *(Finding(images.problem_of(name), file.folder + name) for name in missing)]
+        findings = [Finding(kind, f"{file.path}: {where}") for kind, where in table.findings]
+        findings += [Finding(images.problem_of(file.folder, name), file.folder + name) for name in missing]
         super().__init__(file, paths, findings)
         self._table = table
 
@@ -126,13 +127,19 @@ class _PtsDocument(_FilesDocument):
 
 
 class _YoloDocument(_FilesDocument):
+    """Label files and their images; then the images beside those that have none, which are backgrounds to YOLO."""
+
     def __init__(
         self, raw_data_dir: Path, file: AnnotationFile, images: SourceImages, class_names: Sequence[str]
     ) -> None:
         names = [name for name in _names_in(raw_data_dir / file.path, ".txt") if name not in _NOT_LABELS]
         image_folder = _image_folder_of(file.path)
         paths = [images.find_stem(image_folder, name.rpartition(".")[0]) for name in names]
-        super().__init__(raw_data_dir, file, names, paths)
+        stems = {name.rpartition(".")[0] for name in names}
+        backgrounds = [name for name in images.in_folder(image_folder) if name.rpartition(".")[0] not in stems]
+        self._label_count = len(names)
+        super().__init__(raw_data_dir, file, names + backgrounds, paths + [image_folder + name for name in backgrounds])
+        self.findings += [Finding(NO_LABELS, image_folder + name) for name in backgrounds]
         self._class_names = tuple(class_names)
 
     def batch(self, start: int, stop: int) -> AnnotationTable:
@@ -141,8 +148,9 @@ class _YoloDocument(_FilesDocument):
         for index in range(start, stop):
             path, labels, size_wh = self.paths[index], _NO_LABELS, (0, 0)
             if path is not None:
-                with collected(problems):
-                    labels = load_labels(self._annotation_path(index))
+                if index < self._label_count:
+                    with collected(problems):
+                        labels = load_labels(self._annotation_path(index))
                 with suppress(ImageError):  # an image without a size is looked at again by whoever needs it
                     size_wh = read_size(self._raw_data_dir / path)[::-1]
             labelled.append((path or self._names[index], size_wh, labels if min(size_wh) else _NO_LABELS))
@@ -212,4 +220,4 @@ def _yolo_class_names(root: Path) -> tuple[str, ...]:
 
 def _raise(problems: list[str]) -> None:
     if problems:
-        raise InputProblemsError(UNUSABLE, problems, EXPORT_AGAIN)
+        raise InputProblemsError(UNUSABLE, problems)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -22,8 +23,8 @@ SPLIT_FOLDERS: Final[dict[str, Split]] = {
 }
 """What folders of splits are called."""
 
-_ROBOFLOW_COPY = re.compile(r"\.rf\.[0-9A-Za-z]+$")
-"""What Roboflow adds to the stem of each augmented copy of one photograph."""
+_ROBOFLOW_COPY = re.compile(r"(?:_(?:bmp|gif|jpe?g|png|tiff?|webp))?\.rf\.[0-9A-Za-z]+$", re.IGNORECASE)
+"""What Roboflow makes of the end of each augmented copy's stem: ``a.png`` becomes ``a_png.rf.<hash>.png``."""
 
 _HASH_BYTES = 8
 
@@ -37,11 +38,13 @@ class SplitRule:
         train_split: the part of the groups that is for training, 0 to 1.
         group_by: what it captures in an image's path tells which images belong together; None: the file's name
             without its suffix and without what Roboflow adds to it.
+        fixed: groups that stay where their hash puts them, as other datasets have them, too.
     """
 
     seed: int
     train_split: float
     group_by: re.Pattern[str] | None = None
+    fixed: frozenset[str] = frozenset()
 
     def group_of(self, path: str) -> str:
         """Return what an image shows: images of one group are never on both sides.
@@ -68,10 +71,15 @@ class SplitRule:
         """
         places = {group: self._place(group) for group in groups}
         train = {group for group, place in places.items() if place < self.train_split}
-        if len(places) > 1 and len(train) in {0, len(places)} and 0 < self.train_split < 1:
-            nearest = min(places, key=lambda group: (abs(places[group] - self.train_split), group))
-            train ^= {nearest}
-        return train
+        movable = places.keys() - self.fixed
+        if len(places) == 1 or 0 < len(train) < len(places) or not 0 < self.train_split < 1 or not movable:
+            return train
+        nearest = min(movable, key=lambda group: (abs(places[group] - self.train_split), group))
+        return train ^ {nearest}
+
+    def moved_group(self, groups: Sequence[str], train: AbstractSet[str]) -> str | None:
+        """Return the group that changed sides when :meth:`train_groups` made ``train`` of ``groups``, if one did."""
+        return next((group for group in groups if (self._place(group) < self.train_split) != (group in train)), None)
 
     def _place(self, group: str) -> float:
         """Return the group's place between 0 and 1, evenly spread."""

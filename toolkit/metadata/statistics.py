@@ -17,6 +17,8 @@ MEDIUM_PX: Final = 96
 """COCO's borders: a small object has less than 32^2 pixels, a large one at least 96^2 (cocodataset.org, Metrics)."""
 
 _QUANTILES: Final = {"min": 0.0, "p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
+WITHOUT_CLASS: Final = "without class"
+
 _DECIMALS: Final = 3
 
 
@@ -27,9 +29,9 @@ def metadata_statistics(file: MetadataFile) -> dict[str, Any]:
     ``height_px``). For boxes: ``boxes``, ``boxes_an_image`` (``mean``, ``max``, ``histogram``: images by number of
     boxes), ``images_without_boxes``, quantiles of ``width_px``, ``height_px``, ``area_px`` and ``aspect_ratio`` (width
     by height), ``coco_sizes`` (``small``, ``medium``, ``large``) and ``classes`` (``boxes`` and median ``area_px`` by
-    name; "" for boxes without one). For keypoints: ``keypoints``, ``keypoints_a_sample`` (likewise), ``visibility``
-    (``not_labelled``, ``hidden``, ``visible``) and ``classes`` (samples by name). An image is a sample; a teacher's
-    images are told apart by their paths.
+    name; "without class" for the others). For keypoints: ``keypoints``, ``keypoints_a_sample`` (likewise),
+    ``visibility`` (``not_labelled``, ``hidden``, ``visible``) and ``classes`` (samples by name). An image is a sample;
+    a teacher's images are told apart by their paths.
 
     Raises:
         MetadataError: the file's offsets lie.
@@ -73,7 +75,7 @@ def _box_figures(file: MetadataFile, counts: NDArray[np.int64]) -> dict[str, Any
             "large": int(np.count_nonzero(area_px >= MEDIUM_PX**2)),
         },
         "classes": {
-            class_name(file.info.class_names, class_id): {
+            class_name(file.info.class_names, class_id) or WITHOUT_CLASS: {
                 "boxes": count,
                 "area_px": _median(area_px[file.class_ids == class_id]),
             }
@@ -92,7 +94,8 @@ def _keypoint_figures(file: MetadataFile, counts: NDArray[np.int64]) -> dict[str
             for value, name in enumerate(("not_labelled", "hidden", "visible"))
         },
         "classes": {
-            class_name(file.info.class_names, class_id): count for class_id, count in class_counts(file).items()
+            class_name(file.info.class_names, class_id) or WITHOUT_CLASS: count
+            for class_id, count in class_counts(file).items()
         },
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.raw_annotations import read_samples
 from toolkit.core.errors import InputProblemsError, MvtkError
 from toolkit.core.options import ALL, Shard
 from toolkit.metadata.columns import KINDS, SampleColumns
-from toolkit.metadata.outputs import MetadataOutput, make_outputs, output_name, publish_outputs
+from toolkit.metadata.outputs import MetadataOutput, find_stale, make_outputs, output_name, publish_outputs
 from toolkit.metadata.raw_sources import RawSource
 from toolkit.metadata.reading import FileIdentity, open_metadata
 from toolkit.metadata.record import SourceInfo
@@ -49,7 +50,9 @@ def parts(tmp_path: Path) -> dict[RawSource, Part]:
     }
 
 
-def make(tmp_path: Path, parts: dict[RawSource, Part], shard: Shard = ALL) -> list[MetadataOutput]:
+def make(
+    tmp_path: Path, parts: dict[RawSource, Part], shard: Shard = ALL, split_by: dict[str, Any] | None = None
+) -> list[MetadataOutput]:
     for name in ("raw", "out", "made"):
         (tmp_path / name).mkdir(exist_ok=True)
     outputs = make_outputs(
@@ -59,7 +62,7 @@ def make(tmp_path: Path, parts: dict[RawSource, Part], shard: Shard = ALL) -> li
         output_dir=tmp_path / "out",
         made_in=tmp_path / "made",
         shard=shard,
-        split_by={"seed": 1},
+        split_by=split_by or {"seed": 1},
     )
     return list(outputs)
 
@@ -113,10 +116,10 @@ def test_a_shard_has_its_name_in_the_files() -> None:
 
 def test_files_with_the_same_content_are_left_alone(tmp_path: Path, parts: dict[RawSource, Part]) -> None:
     outputs = make(tmp_path, parts)
-    states = publish_outputs(outputs, overwrite=False, hint="")
+    states = publish_outputs(outputs, [], complete=True, overwrite=False, hint="")
     assert states == {"train_detector.npy": "written", "val_detector.npy": "written"}
     before = [FileIdentity.of(output.target.stat()) for output in outputs]
-    again = publish_outputs(make(tmp_path, parts), overwrite=True, hint="")
+    again = publish_outputs(make(tmp_path, parts), [], complete=True, overwrite=True, hint="")
     assert set(again.values()) == {"unchanged"}
     assert [FileIdentity.of(output.target.stat()) for output in outputs] == before
 
@@ -126,13 +129,16 @@ def test_nothing_is_written_where_one_file_may_not_be_replaced(tmp_path: Path, p
     train, val = (output.target for output in outputs)
     val.write_bytes(b"mine")
     with pytest.raises(InputProblemsError) as caught:
-        publish_outputs(outputs, overwrite=False, hint="use --overwrite to replace them")
+        publish_outputs(outputs, [], complete=True, overwrite=False, hint="use --overwrite to replace them")
     assert str(caught.value) == (
         f"nothing was written: {val} exists with other content; use --overwrite to replace them"
     )
     assert not train.exists()
     assert val.read_bytes() == b"mine"
-    assert publish_outputs(outputs, overwrite=True, hint="") == {train.name: "written", val.name: "written"}
+    assert publish_outputs(outputs, [], complete=True, overwrite=True, hint="") == {
+        train.name: "written",
+        val.name: "written",
+    }
     assert read_samples(val) == [("b/2.jpg", [[*BOX]], ["lip"])]
 
 
@@ -141,10 +147,10 @@ def test_what_is_in_the_way_is_not_always_a_file(tmp_path: Path, parts: dict[Raw
     outputs[0].target.mkdir()
     outputs[1].target.symlink_to(tmp_path / "nowhere")
     with pytest.raises(InputProblemsError) as caught:
-        publish_outputs(outputs, overwrite=False, hint="")
+        publish_outputs(outputs, [], complete=True, overwrite=False, hint="")
     assert len(caught.value.problems) == 2
     with pytest.raises(MvtkError, match="not a regular file"):
-        publish_outputs(outputs, overwrite=True, hint="")
+        publish_outputs(outputs, [], complete=True, overwrite=True, hint="")
 
 
 def test_a_file_that_cannot_be_made_is_named(tmp_path: Path, parts: dict[RawSource, Part]) -> None:
@@ -153,3 +159,33 @@ def test_a_file_that_cannot_be_made_is_named(tmp_path: Path, parts: dict[RawSour
     (tmp_path / "made/train_detector.npy").symlink_to("/dev/full")
     with pytest.raises(MvtkError, match=r"made/train_detector.npy: cannot write: No space left on device; free some"):
         make(tmp_path, parts)
+
+
+def test_files_of_an_incomplete_run_are_replaced_by_a_complete_one(
+    tmp_path: Path, parts: dict[RawSource, Part]
+) -> None:
+    first = make(tmp_path, parts, split_by={"partial": True})
+    publish_outputs(first, [], complete=False, overwrite=False, hint="")
+    for output in first:
+        output.made.unlink()
+    whole = make(tmp_path, parts)
+    with pytest.raises(InputProblemsError, match="exists with other content; not complete"):
+        publish_outputs(whole, [], complete=False, overwrite=True, hint="not complete")
+    assert set(publish_outputs(whole, [], complete=True, overwrite=False, hint="").values()) == {"written"}
+
+
+def test_what_has_no_samples_any_more_is_removed_when_that_is_asked_for(
+    tmp_path: Path, parts: dict[RawSource, Part]
+) -> None:
+    outputs = make(tmp_path, parts)
+    publish_outputs(outputs, [], complete=True, overwrite=False, hint="")
+    folder = outputs[0].target.parent
+    stale = folder / "test_detector.npy"
+    stale.write_bytes(outputs[0].target.read_bytes())
+    (folder / "test_teacher.npy").write_bytes(b"somebody's own")
+    found = find_stale(outputs, folder, KINDS, ALL)
+    assert found == [stale]
+    with pytest.raises(InputProblemsError, match=r"test_detector.npy is of an earlier run"):
+        publish_outputs(outputs, found, complete=True, overwrite=False, hint="")
+    assert publish_outputs(outputs, found, complete=True, overwrite=True, hint="")["test_detector.npy"] == "removed"
+    assert not stale.exists()

@@ -251,7 +251,7 @@ def test_a_dataset_that_fails_is_left_out_and_replaces_nothing(tree: RawTree) ->
     report = process(tree)
     assert [failed["source"] for failed in report.failed] == ["detector/bad"]
     assert len(tree.all_samples("detector")) == 8
-    assert "without the 1 datasets that failed" in report.stats["remarks"]
+    assert "the files are partial: 1 of 2 datasets are in them" in report.stats["remarks"]
     before = tree.files()
     tree.add_csv("detector/good", numbered_boxes(9))
     with pytest.raises(InputProblemsError, match="not all datasets are done, and only a complete run replaces files"):
@@ -286,9 +286,9 @@ def test_without_any_sample_the_reasons_are_said(tree: RawTree) -> None:
     (tree.raw / "detector/x/gone.jpg").unlink()
     with pytest.raises(MvtkError) as caught:
         process(tree)
-    assert str(caught.value) == f"{tree.raw}: no samples; {NO_FILE}: 1; see the findings"
+    assert str(caught.value) == f"{tree.raw}: no samples ({NO_FILE}: 1); check the raw data"
     tree.write("detector/x/_annotations.coco.json", '{"images": [], "annotations": []}')
-    with pytest.raises(MvtkError, match="no samples; no images; see the findings"):
+    with pytest.raises(MvtkError, match=r"no samples \(no images\); check the raw data"):
         process(tree)
 
 
@@ -359,3 +359,34 @@ def test_the_output_may_be_in_the_raw_data_and_links_may_lead_there(tree: RawTre
 def test_options_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ProcessOptions(**changes)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_group_that_two_datasets_have_is_on_one_side(tree: RawTree, seed: int) -> None:
+    """Small datasets whose groups are all on one side give one up, but not one that another dataset has."""
+    tree.add_coco("detector/x", {f"{number}.jpg": [(1, 2, 3, 4)] for number in range(6)})
+    tree.add_pts("landmarker/a", {f"{number}": [(1, 2), (5, 6)] for number in (0, 1)})
+    tree.add_pts("landmarker/b", {f"{number}": [(1, 2), (5, 6)] for number in (1, 7)})
+    process(tree, seed=seed, workers=0)
+    names = {
+        split: {
+            Path(path).stem
+            for kind in ("detector", "landmarker", "teacher")
+            for path, _, _ in samples(tree.output / f"{split}_{kind}.npy")
+        }
+        for split in ("train", "val")
+    }
+    assert not names["train"] & names["val"]
+    assert names["train"] | names["val"] == {*"0123457"}
+
+
+def test_wrong_label_rows_and_images_without_labels_are_findings(tree: RawTree) -> None:
+    tree.add_yolo("detector/y", {"a": "0 .5 .5 .25\n0 .5 .5 .2 .2\n7 .5 .5 .1 .1", "b": "0 .5 .5 .1 .1"}, ["ear"])
+    (tree.raw / "detector/y/labels/b.txt").unlink()
+    report = process(tree)
+    assert report.stats["findings"] == {
+        "label row with a problem": 1,
+        "unknown category": 1,
+        "image without a label file, taken as background": 1,
+    }
+    assert sorted(len(boxes) for _, boxes, _ in tree.all_samples("detector")) == [0, 2]

@@ -48,13 +48,22 @@ def test_coco_images_without_their_files_are_findings(tree: RawTree) -> None:
     (tree.raw / "detector/x/train/b.jpg").unlink()
     (tree.raw / "detector/x/train/sub/c.jpg").rename(tree.raw / "detector/x/c.jpg")
     [document] = read(tree)
-    assert document.paths == ["detector/x/train/a.jpg", None, "detector/x/c.jpg"]
-    assert document.findings == [Finding(NO_FILE, "detector/x/train/b.jpg")]
+    assert document.paths == ["detector/x/train/a.jpg", None, None]
+    assert document.findings == [
+        Finding(NO_FILE, "detector/x/train/b.jpg"),
+        Finding(NO_FILE, "detector/x/train/sub/c.jpg"),
+    ]
     assert document.class_names == ("ear", "nose")
     assert document.batch(1, 3).boxes_xywh.tolist() == [BOX, BOX]
-    tree.write("detector/x/valid/c.jpg", b"")
-    tree.write("detector/x/train/_annotations.coco.json", json.dumps(coco_content({"c.jpg": []})))
-    assert read(tree)[0].findings == [Finding(TWO_FILES, "detector/x/train/c.jpg")]
+
+
+def test_a_coco_file_without_images_beside_it_finds_them_in_its_dataset(tree: RawTree) -> None:
+    tree.write("detector/x_coco/annotations/a.json", json.dumps(coco_content({"a.jpg": [], "b.jpg": []})))
+    for path in ("images/a.jpg", "images/b.jpg", "more/b.jpg"):
+        tree.write(f"detector/x_coco/{path}", b"")
+    [document] = read(tree)
+    assert document.paths == ["detector/x_coco/images/a.jpg", None]
+    assert document.findings == [Finding(TWO_FILES, "detector/x_coco/annotations/b.jpg")]
 
 
 def test_findings_of_the_reader_are_kept(tree: RawTree) -> None:
@@ -62,7 +71,7 @@ def test_findings_of_the_reader_are_kept(tree: RawTree) -> None:
     content["annotations"].append({"id": 9, "image_id": 5, "bbox": BOX})
     tree.write("detector/x/train/_annotations.coco.json", json.dumps(content))
     [document] = read(tree)
-    assert document.findings == [Finding("annotation without its image", "9")]
+    assert document.findings == [Finding("annotation without its image", "detector/x/train/_annotations.coco.json: 9")]
 
 
 def test_a_csv_file_and_a_coco_file_give_the_same(tree: RawTree) -> None:

@@ -38,7 +38,7 @@ def test_boxes(tmp_path: Path) -> None:
     assert (figures["width_px"]["min"], figures["width_px"]["median"], figures["width_px"]["max"]) == (31, 63.5, 96)
     assert figures["height_px"]["p25"] == 32
     assert figures["aspect_ratio"]["max"] == 1
-    assert figures["classes"] == {"": {"boxes": 1, "area_px": 9216}, "ear": {"boxes": 4, "area_px": 1024}}
+    assert figures["classes"] == {"without class": {"boxes": 1, "area_px": 9216}, "ear": {"boxes": 4, "area_px": 1024}}
     assert figures["image_sizes"]["known"] == 3
     assert figures["image_sizes"]["distinct"] == 2
     assert figures["image_sizes"]["height_px"]["min"] == 200
@@ -61,7 +61,7 @@ def test_keypoints(tmp_path: Path) -> None:
     assert figures["keypoints"] == 4
     assert figures["keypoints_a_sample"] == {"mean": 2, "max": 4, "histogram": {"0": 1, "4": 1}}
     assert figures["visibility"] == {"not_labelled": 1, "hidden": 1, "visible": 2}
-    assert figures["classes"] == {"": 1, "f": 1}
+    assert figures["classes"] == {"without class": 1, "f": 1}
 
 
 def test_a_file_without_samples(tmp_path: Path) -> None:
