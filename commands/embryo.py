@@ -59,7 +59,23 @@ IndexOption = Annotated[
 EVERYTHING = ["all"]
 MIDDLE_PLANE = ["F+00"]
 DEFAULT_WEIGHTS = ["0.6,0.2,0.2"]
+PHASE_COLUMNS, SET_COLUMNS = 8, 24
+"""What a phase's label, and each set with all its figures, need to be read in the table of a split."""
 LIMITS_PANEL = "Limits of an archive"
+FIGURE_NAMES = {
+    "root": "dataset",
+    "missing_parts": "parts that are not there",
+    "unlabelled": "frames without a phase",
+    "missing_numbers": "missing frame numbers",
+    "other_files": "other files beside the frames",
+    "hidden_files": "hidden files",
+    "checked_files": "frames whose ends were looked at",
+    "problems": "videos with problems",
+    "remarks": "videos with oddities that are known",
+    "part_problems": "tables that cannot be used",
+    "tables_without_video": "tables of videos that are not there",
+}
+"""What people read instead of the keys of ``--json``, where those are not words."""
 
 
 @app.command(epilog="Example: mvtk embryo extract demo-output/embryo/archives demo-output/embryo/extracted")
@@ -74,7 +90,11 @@ def extract(
     ],
     verify_checksums: Annotated[
         Path | None,
-        typer.Option(readable=False, metavar="FILE.md5", help="MD5 sums of the ten files, as md5sum writes them."),
+        typer.Option(
+            readable=False,
+            metavar="FILE.md5",
+            help="MD5 sums of the ten files, as md5sum writes them; of a complete DEST, too.",
+        ),
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard what an unfinished extraction left instead of continuing it.")
@@ -143,6 +163,7 @@ def inspect(
     from commands.consoles import output_console, print_json, say, say_value
     from toolkit.core.report import Report, require_own_files
     from toolkit.embryo.inspection import inspect_dataset
+    from toolkit.embryo.names import counted
 
     require_own_files(report, None)
     run = Report("embryo inspect", {"dest": str(dest), "check_files": check_files})
@@ -157,14 +178,17 @@ def inspect(
     figures: dict[str, Any] = dict(run.stats)
     per_video, planes, phases = (figures.pop(name) for name in ("per_video", "planes", "phases"))
     for name in ("root", "missing_parts", "videos", "frames"):
-        say_value(console, name, figures.pop(name))
+        say_value(console, FIGURE_NAMES.get(name, name), figures.pop(name))
     for rows in (planes, phases):
         console.print(_table_of(rows))
+    if not check_files:
+        figures.pop("checked_files")
+        say(console, "the contents of the frames were not looked at: --check-files does that")
     for name, value in figures.items():
-        say_value(console, name, value)
+        say_value(console, FIGURE_NAMES.get(name, name), value)
     troubled = sum(bool(video["problems"]) for video in per_video)
     if troubled:
-        say(console, f"{troubled:,} videos have problems: mvtk embryo verify names them", "red")
+        say(console, f"problems in {counted(troubled, 'video')}: mvtk embryo verify names them", "red")
 
 
 def _table_of(rows: list[dict[str, Any]]) -> Table:
@@ -184,7 +208,12 @@ def _table_of(rows: list[dict[str, Any]]) -> Table:
 def verify(
     dest: DatasetArgument,
     decode: Annotated[
-        bool, typer.Option("--decode", help="Decode every frame, not only look at its first and last bytes.")
+        bool,
+        typer.Option(
+            "--decode",
+            help="Decode every frame, not only look at its first and last bytes. "
+            "Sees damage that breaks the JPEG code, not a change that leaves it readable.",
+        ),
     ] = False,
     config: ConfigOption = None,
     workers: WorkersOption = None,
@@ -199,7 +228,8 @@ def verify(
 ) -> None:
     """Examine every video in all planes: frames, phases, time stamps, grades.
 
-    Exit code 1 when a video has a problem. Known oddities of the published data are warnings.
+    Exit code 1 when a video has a problem. Known oddities of the published data are warnings; -v says of which video.
+    Items are the videos and each part with tables.
     """
     from commands.ui import run_batch
     from toolkit.embryo.verification import VerifyEmbryoJob, VerifyEmbryoOptions
@@ -228,6 +258,7 @@ def clean_f0(
     from commands.consoles import output_console, say
     from commands.exit_codes import ITEMS_FAILED
     from toolkit.embryo.duplicate_planes import clean_f0 as clean
+    from toolkit.embryo.names import counted
 
     console = output_console()
     found = list(clean(dest, apply=yes))
@@ -235,8 +266,8 @@ def clean_f0(
         if copy.is_duplicate:
             verdict = "removed" if copy.removed else "an exact duplicate"
         else:
-            verdict = f"left: {len(copy.differing):,} files differ, {len(copy.extra):,} are not one level up"
-        say(console, f"{copy.path}: {copy.equal:,} equal files; {verdict}")
+            verdict = f"left: {len(copy.differing):,} differing, {len(copy.extra):,} not one level up"
+        say(console, f"{copy.path}: {counted(copy.equal, 'equal file')}; {verdict}")
     if not found:
         say(console, "no nested F0 folders")
     elif not yes and any(copy.is_duplicate for copy in found):
@@ -260,14 +291,17 @@ def split(
 ) -> None:
     """Share the videos out among sets, every phase evenly, the rarest first; a video is in one set only."""
     from commands.consoles import error_console, output_console, print_json, say
+    from toolkit.embryo.names import counted
     from toolkit.embryo.split import save_split
 
     shares = save_split(dest, output, weights=_numbers(weights), seed=seed, overwrite=overwrite, index_path=index)
     if json:
         print_json(shares.to_dict())
     else:
-        output_console().print(_split_table(shares))
-    say(error_console(), f"{output}: {sum(shares.total.videos):,} videos")
+        console = output_console()
+        console.print(_split_table(shares, console.width))
+    _say_warnings(shares.remarks)
+    say(error_console(), f"{output}: {counted(sum(shares.total.videos), 'video')}")
 
 
 def _numbers(texts: list[str]) -> tuple[float, ...]:
@@ -279,21 +313,31 @@ def _numbers(texts: list[str]) -> tuple[float, ...]:
         raise OptionError(f"--weights {','.join(texts)}", "give numbers, such as 0.6,0.2,0.2") from error
 
 
-def _split_table(shares: SplitReport) -> Table:
-    """Return the phases a set: videos with the phase, what the weights ask for, and frames."""
+def _say_warnings(remarks: tuple[str, ...]) -> None:
+    from commands.consoles import error_console, say
+
+    for remark in remarks:
+        say(error_console(), f"warning: {remark}", "yellow")
+
+
+def _split_table(shares: SplitReport, width: int) -> Table:
+    """Return the phases a set: videos with the phase and, where there is room, what the weights ask for, and frames."""
     from rich.table import Table
 
-    table = Table(box=None)
+    is_wide = width >= PHASE_COLUMNS + SET_COLUMNS * len(shares.sets)
+    caption = None if is_wide else "videos; a wider terminal shows what was asked for, and frames"
+    table = Table(box=None, caption=caption, caption_justify="left")
     table.add_column("phase", no_wrap=True)
     for name in shares.sets:
-        table.add_column(f"{name} videos", justify="right")
-        table.add_column("asked for", justify="right")
-        table.add_column("frames", justify="right")
+        table.add_column(f"{name} videos" if is_wide else name, justify="right")
+        if is_wide:
+            table.add_column("asked for", justify="right")
+            table.add_column("frames", justify="right")
     for share in (*shares.phases, shares.total):
         cells = [
             text
             for videos, target, frames in zip(share.videos, share.target, share.frames, strict=True)
-            for text in (f"{videos:,}", f"{target:.1f}", f"{frames:,}")
+            for text in ((f"{videos:,}", f"{target:.1f}", f"{frames:,}") if is_wide else (f"{videos:,}",))
         ]
         table.add_row(share.phase or "all", *cells, style="" if share.phase else "bold")
     return table
@@ -390,11 +434,13 @@ def ground_truth(
     """Write identifier, phase and phase index of every frame that has a phase."""
     from commands.consoles import error_console, say
     from toolkit.embryo.ground_truth import save_ground_truth
+    from toolkit.embryo.names import counted
     from toolkit.embryo.planes import FocalPlane
 
     planes = _planes(focal_planes) or tuple(FocalPlane)
-    rows = save_ground_truth(dest, output, planes=planes, overwrite=overwrite, index_path=index)
-    say(error_console(), f"{output}: {rows:,} rows")
+    truth = save_ground_truth(dest, output, planes=planes, overwrite=overwrite, index_path=index)
+    _say_warnings(truth.remarks)
+    say(error_console(), f"{output}: {counted(truth.rows, 'row')}")
 
 
 @app.command(epilog="Example: mvtk embryo preview demo-output/embryo/extracted --video DEMO1-1 --output strip.png")
@@ -414,10 +460,8 @@ def preview(
     from toolkit.embryo.preview import save_video_strip
 
     remarks = save_video_strip(dest, video, output, planes=_planes(focal_planes), tile_px=tile, overwrite=overwrite)
-    console = error_console()
-    for remark in remarks:
-        say(console, f"warning: {remark}", "yellow")
-    say(console, f"{output}: drawn")
+    _say_warnings(tuple(remarks))
+    say(error_console(), f"{output}: drawn")
 
 
 def _planes(names: list[str]) -> tuple[FocalPlane, ...] | None:

@@ -32,6 +32,7 @@ def verify(
     """Check every run: its metadata.json and its images. Exit code 1 when one has a problem."""
     from commands.consoles import error_console, output_console, print_json, say
     from commands.exit_codes import ITEMS_FAILED
+    from toolkit.embryo.names import counted
     from toolkit.embryo.synthetic import verify_runs
 
     checks = verify_runs(runs, decode=decode)
@@ -44,7 +45,7 @@ def verify(
             for problem in check.problems:
                 say(error_console(), f"error: {problem}", "red")
         sound = sum(not check.problems for check in checks)
-        say(output_console(), f"{sound:,} of {len(checks):,} runs are sound")
+        say(output_console(), f"{sound:,} of {counted(len(checks), 'run')} sound")
     if any(check.problems for check in checks):
         raise typer.Exit(ITEMS_FAILED)
 

@@ -19,7 +19,7 @@ from commands.consoles import duration, error_console, output_console, say, writ
 from commands.exit_codes import BUG, DONE, ITEMS_FAILED, SIGNAL_BASE, exit_code_of
 from commands.options import OutputOptions
 from commands.progress import shown_progress
-from toolkit.core.batch import Job, Outcome
+from toolkit.core.batch import RUN_STOPPED, Job, Outcome
 from toolkit.core.driver import JobRun
 from toolkit.core.errors import one_line
 from toolkit.core.files import require_writable
@@ -69,7 +69,9 @@ def _consume(run: JobRun[Any], stop: StopRequest, errors: Console, output: Outpu
             traceback = traceback or outcome.traceback
             if log:
                 log.write(outcome, run.total)
-            if output.verbose:
+            if outcome.kind == RUN_STOPPED:
+                pass  # the error that ends the run says it
+            elif output.verbose:
                 say(errors, _line(outcome), "red" if outcome.status == "failed" else "")
             elif outcome.status == "failed" and shown_errors < MAX_ERRORS_SHOWN:
                 shown_errors += 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from toolkit.core.batch import Item, Outcome, Step
+from toolkit.core.batch import RUN_STOPPED, Item, Outcome, Step
 from toolkit.core.errors import BugError, MvtkError, StopRunError
 
 ResultT = TypeVar("ResultT")
@@ -80,7 +80,7 @@ def guarded(item: Item, action: Callable[[], ResultT]) -> ResultT | Outcome | St
     try:
         return action()
     except StopRunError as error:
-        return Stopped(error, Outcome.failed(item.source, str(error), kind="run stopped"))
+        return Stopped(error, Outcome.failed(item.source, str(error), kind=RUN_STOPPED))
     except MvtkError as error:
         return Outcome.failed(item.source, str(error))
     except MemoryError:

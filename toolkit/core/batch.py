@@ -23,6 +23,9 @@ from toolkit.core.errors import one_line
 if TYPE_CHECKING:
     from toolkit.core.options import BatchOptions  # pydantic is not for the workers, which import this module
 
+RUN_STOPPED = "run stopped"
+"""The kind of a failure that ended the run: the run's own error says it."""
+
 Status = Literal["done", "skipped", "failed"]
 Figure = str | int | float
 
@@ -34,7 +37,7 @@ class Outcome:
     Attributes:
         source: the item's path relative to the job's root, POSIX style.
         status: done, skipped (nothing needed doing) or failed.
-        reason: why it was skipped or failed, one line.
+        reason: why it was skipped or failed, one line; of one that was done, what is worth knowing.
         kind: the category under which a failure is counted, such as ``"mask not found"``.
         details: figures for the log, such as ``{"bytes": 1024}``.
         warnings: remarks that are counted; the same text for the same kind, without the path.

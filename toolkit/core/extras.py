@@ -13,7 +13,16 @@ from toolkit.core.errors import MissingExtraError, MvtkError
 EXTRAS: dict[str, tuple[str, ...]] = {
     "torch": ("torch",),
     "features": ("torch", "torchvision", "sam2", "huggingface_hub", "safetensors"),
-    "sam": ("torch", "transformers", "monai", "accelerate", "peft"),
+    "sam": (
+        "torch",
+        "torchvision",
+        "transformers",
+        "monai",
+        "accelerate",
+        "peft",
+        "huggingface_hub",
+        "safetensors",
+    ),
     "yolo": ("ultralytics",),
     "demo": ("scikit-image",),
 }

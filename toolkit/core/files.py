@@ -42,6 +42,7 @@ _NEXT_STEPS = {
     errno.EPERM: "check the permissions",
     errno.EROFS: "the file system is read-only",
     errno.ENAMETOOLONG: "use shorter names",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or write to another file system",
     errno.EMFILE: "raise the limit of open files (ulimit -n), or use fewer workers",
 }
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.core.errors import MvtkError, OptionError
-from toolkit.embryo.frame_index import INDEX_NAME, Frame, open_frame_index
-from toolkit.embryo.phases import NO_PHASE, Phase, parse_phase
-from toolkit.embryo.planes import FocalPlane, parse_plane
+from toolkit.embryo.frame_index import Frame, open_frame_index
+from toolkit.embryo.phases import NO_PHASE, Phase, as_phases
+from toolkit.embryo.planes import FocalPlane, as_planes
 from toolkit.embryo.selection import select_frames
 from toolkit.images.decoding import load_image
 from toolkit.images.files import ImageError
@@ -41,27 +41,30 @@ class EmbryoDataset:
     def __init__(
         self,
         root: str | os.PathLike[str],
-        planes: Collection[FocalPlane | str] | None = None,
-        videos: Collection[str] | None = None,
-        phases: Collection[Phase | str] | None = None,
+        planes: Collection[FocalPlane | str] | FocalPlane | str | None = None,
+        videos: Collection[str] | str | None = None,
+        phases: Collection[Phase | str] | Phase | str | None = None,
         *,
         median_only: bool = False,
         transform: Callable[[NDArray[np.uint8]], Any] | None = None,
         image_mode: ImageMode = "L",
         index_path: str | os.PathLike[str] | None = None,
+        strict: bool = False,
     ) -> None:
         """Open a dataset.
 
         Args:
             root: the extracted dataset.
-            planes: planes to have, members or their names; None: all that are there.
-            videos: names of videos; None: all.
-            phases: phases to have, members or their labels; None: all frames, those without a label too.
+            planes: planes to have, members or their names, or one of them; None: all that are there.
+            videos: names of videos, or one; None: all.
+            phases: phases to have, members or their labels, or one of them; None: all frames, those without a label
+                too.
             median_only: only the middle frame of each phase of each video, the same one in all planes where they have
                 it (:func:`toolkit.embryo.selection.middle_frames`).
             transform: what becomes of an image.
             image_mode: "L" or "RGB".
             index_path: where the index is kept; None: in the dataset's folder.
+            strict: look for frames that came or went since the index was made: a system call a video and plane.
 
         Raises:
             OptionError: an unknown plane, video, phase or image mode.
@@ -70,12 +73,12 @@ class EmbryoDataset:
         """
         if image_mode not in ("L", "RGB"):
             raise OptionError(f"image_mode {image_mode!r}", 'give "L" or "RGB"')
-        self.index = open_frame_index(root, index_path=index_path)
+        self.index = open_frame_index(root, index_path=index_path, strict=strict)
         self._select = functools.partial(
             select_frames,
-            planes=None if planes is None else tuple(map(_plane, planes)),
-            videos=None if videos is None else tuple(videos),
-            phases=None if phases is None else tuple(map(_phase, phases)),
+            planes=as_planes(planes),
+            videos=(videos,) if isinstance(videos, str) else None if videos is None else tuple(videos),
+            phases=as_phases(phases),
             median_only=median_only,
         )
         self._transform = transform
@@ -139,7 +142,7 @@ class EmbryoDataset:
         except ImageError as error:
             if frame.path.exists():
                 raise
-            hint = f"the videos have changed since they were listed: remove {INDEX_NAME} and open the dataset again"
+            hint = "the index may be old, as the videos have changed since: open the dataset again with strict=True"
             raise MvtkError(error.message, hint) from error
 
 
@@ -161,11 +164,3 @@ def _shown(value: tuple[FocalPlane | Phase | str, ...] | bool) -> str:
     if isinstance(value, bool):
         return str(value)
     return "+".join(entry if isinstance(entry, str) else entry.label for entry in value)
-
-
-def _plane(plane: FocalPlane | str) -> FocalPlane:
-    return plane if isinstance(plane, FocalPlane) else parse_plane(plane)
-
-
-def _phase(phase: Phase | str) -> Phase:
-    return phase if isinstance(phase, Phase) else parse_phase(phase)

@@ -2,7 +2,9 @@
 
 The index lies in the dataset's folder as ``.mvtk-index.npy``. Opening it checks with a few system calls whether it is
 out of date: the planes that are there, the lists of videos, the tables of grades, and every file of phases and time
-stamps. The folder of each video is compared only where ``strict`` asks for it: published frames do not change.
+stamps. The folder of each video, in which frames may have come or gone, is compared only where ``strict`` asks for it:
+all that makes files from the frames does, and :class:`~toolkit.embryo.dataset.EmbryoDataset`, which workers open again
+and again, does not unless told to: published frames do not change.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from toolkit.core.errors import MvtkError
 from toolkit.embryo.index_file import DamagedIndexError, FileState, TextTable, read_index, write_index
 from toolkit.embryo.index_scan import folder_stamps, part_stamps, scan_tree, table_stamps
 from toolkit.embryo.layout import EmbryoTree, open_tree
+from toolkit.embryo.names import counted
 from toolkit.embryo.phases import Phase, phase_at
 from toolkit.embryo.planes import PLANES, FocalPlane
 
 INDEX_NAME: Final = ".mvtk-index.npy"
+_SHOWN_VIDEOS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,20 @@ class FrameIndex:
     def video_indices(self) -> NDArray[np.int32]:
         """(n,) int32, the index of each frame's video in ``videos``."""
         return np.repeat(self._arrays["group_videos"], np.diff(self._starts))
+
+    @property
+    def videos_without_phases(self) -> tuple[str, ...]:
+        """The videos without a file of phases, sorted: none of their frames has a label."""
+        is_missing = self._arrays["table_stamps"][:, 1] < 0
+        return tuple(self.videos[index] for index in np.flatnonzero(is_missing))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What whoever works with the index should know, one line each: ``remark``, and videos without phases."""
+        missing = self.videos_without_phases
+        shown = ", ".join(missing[:_SHOWN_VIDEOS]) + (", …" if len(missing) > _SHOWN_VIDEOS else "")
+        without = f"{counted(len(missing), 'video')} without a phases table, and so without labels: {shown}"
+        return [*([self.remark] if self.remark else []), *([without] if missing else [])]
 
     def positions(self, plane: FocalPlane, video: str) -> range:
         """Return the positions of the frames of one video in one plane, ascending by number; empty without any."""

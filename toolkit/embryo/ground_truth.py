@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.core.files import atomic_write
@@ -19,6 +20,19 @@ COLUMNS = ("identifier", "phase", "phase_index")
 _ROWS_AT_ONCE = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """What became of a table.
+
+    Attributes:
+        rows: how many frames it has.
+        remarks: what whoever uses it should know, one line each: videos without phases, an index that is not stored.
+    """
+
+    rows: int
+    remarks: tuple[str, ...]
+
+
 def save_ground_truth(
     root: Path,
     output: Path,
@@ -26,7 +40,7 @@ def save_ground_truth(
     planes: Sequence[FocalPlane] = (FocalPlane.F_00,),
     overwrite: bool = False,
     index_path: Path | None = None,
-) -> int:
+) -> GroundTruth:
     """Write a row for every frame that has a phase, in the order of planes, videos (by name) and frame numbers.
 
     Args:
@@ -36,15 +50,12 @@ def save_ground_truth(
         overwrite: whether ``output`` may be replaced.
         index_path: where the frame index is kept, as :func:`open_frame_index` takes it.
 
-    Returns:
-        the number of rows.
-
     Raises:
         OptionError: the dataset has no such plane.
         TargetExistsError: ``output`` exists and ``overwrite`` is false.
         MvtkError: the dataset cannot be read, or ``output`` cannot be written.
     """
-    index = open_frame_index(root, index_path=index_path)
+    index = open_frame_index(root, index_path=index_path, strict=True)
     positions = select_frames(index, planes=planes, phases=PHASES)
     with atomic_write(output, overwrite=overwrite) as stream:
         stream.write(format_rows([COLUMNS]))
@@ -52,7 +63,7 @@ def save_ground_truth(
             frames = map(index.frame, positions[start : start + _ROWS_AT_ONCE].tolist())
             rows = [(frame.label, frame.phase.label, frame.phase.index) for frame in frames if frame.phase]
             stream.write(format_rows(rows))
-    return len(positions)
+    return GroundTruth(len(positions), tuple(index.remarks))
 
 
 def format_rows(rows: Sequence[Sequence[object]]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,11 @@ IMAGES_FOLDER: Final = "images"
 DESCRIPTIONS_FOLDER: Final = "description"
 STAGING_FOLDER: Final = ".mvtk-staging"
 """Where a file is filled before it gets its name; a leading dot hides it from those who load the folder."""
+
+ALREADY_THERE: Final = "exists already"
+"""Why an image is skipped."""
+OTHER_CONTENT: Final = "exists with other content; use --overwrite to make the folder anew"
+"""What is wrong with an image that is not the frame that it should be."""
 
 _CANNOT_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 """What the system says where no file of the dataset can be linked; EMLINK concerns one file only."""
@@ -60,37 +66,84 @@ class CopyImage(Step[FolderImage]):
         self._link = link
 
     def process_one(self, item: FolderImage) -> Outcome:
-        """Put one image and its description into the folder.
+        """Put one image and its description into the folder; an image that is there is compared.
 
         Raises:
-            ImageError: the frame is no JPEG file, or is cut short.
             StopRunError: no link can be made to files of the dataset, or the disk is full.
             MvtkError: the frame cannot be read, an image of other content has the name, or it cannot be written.
         """
         source = self._root / item.source
-        content = read_bytes(source)
-        if not content.startswith(JPEG_START):
-            raise ImageError(f"{source}: {'not a JPEG file' if content else 'the file is empty'}")
-        check_jpeg(source, content)
+        try:
+            content, modified_ns = _read_frame(source)
+        except MvtkError as error:
+            # The item is named by the frame: its path need not be said twice.
+            return Outcome.failed(item.source, str(error).removeprefix(f"{source}: "))
         image = self._output / IMAGES_FOLDER / item.image_name
         is_there = os.path.lexists(image)
         if is_there and read_bytes(image) != content:
-            raise MvtkError(f"{image} exists with other content", "use --overwrite to make the folder anew")
-        self._publish(item.text.encode(), self._output / DESCRIPTIONS_FOLDER / item.description_name)
+            return Outcome.failed(item.source, f"{image} {OTHER_CONTENT}")
+        description = self._output / DESCRIPTIONS_FOLDER / item.description_name
+        if is_there and _holds(description, item.text.encode()):
+            _set_time(image, modified_ns)
+            return Outcome.skipped(item.source, ALREADY_THERE)
+        self._publish(item.text.encode(), description)
         if not is_there and self._link:
             _link(source, image)
         elif not is_there:
-            self._publish(content, image)
+            self._publish(content, image, modified_ns)
         return Outcome.done(item.source, number=item.number, bytes=len(content))
 
-    def _publish(self, content: bytes, target: Path) -> None:
+    def _publish(self, content: bytes, target: Path, modified_ns: int | None = None) -> None:
         staged = self._output / STAGING_FOLDER / target.name
         try:
             with open(staged, "wb") as stream:  # noqa: PTH123 - half the time of Path.open, which counts here
                 stream.write(content)
+            if modified_ns is not None:
+                _set_time(staged, modified_ns)
             os.replace(staged, target)  # noqa: PTH105 - likewise
         except OSError as error:
             raise explain_os_error(error, target, "write") from error
+
+
+def is_made_from(image: os.stat_result, frame: os.stat_result) -> bool:
+    """Tell, without reading them, whether an image is a link to, or a copy of, a frame: as ``CopyImage`` makes them."""
+    return os.path.samestat(image, frame) or ((image.st_size, image.st_mtime_ns) == (frame.st_size, frame.st_mtime_ns))
+
+
+def _read_frame(path: Path) -> tuple[bytes, int]:
+    """Return a frame's bytes, and when it was written, in nanoseconds since 1970.
+
+    Raises:
+        ImageError: it is no JPEG file, or is cut short.
+        MvtkError: it cannot be read.
+    """
+    try:
+        # Before it is read: what is written to it meanwhile makes it another one to the next run.
+        modified_ns = path.stat().st_mtime_ns
+    except FileNotFoundError as error:
+        hint = "the frame index may be old: remove it and run the command again"
+        raise ImageError(f"{path}: no such file", hint) from error
+    except OSError as error:
+        raise explain_os_error(error, path, "read") from error
+    content = read_bytes(path)
+    if not content.startswith(JPEG_START):
+        raise ImageError(f"{path}: {'not a JPEG file' if content else 'the file is empty'}")
+    check_jpeg(path, content)
+    return content, modified_ns
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and read_bytes(path) == content
+
+
+def _set_time(path: Path, modified_ns: int) -> None:
+    """Give a copy its frame's time of writing; where that cannot be done, later runs compare it again.
+
+    A file with several names is left alone: it may be a frame of another dataset.
+    """
+    with suppress(OSError):
+        if os.stat(path, follow_symlinks=False).st_nlink == 1:  # noqa: PTH116 - half the time of Path.stat
+            os.utime(path, ns=(modified_ns, modified_ns), follow_symlinks=False)
 
 
 def _link(source: Path, target: Path) -> None:

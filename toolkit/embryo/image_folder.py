@@ -8,14 +8,19 @@
 
 ``filename`` (``0.jpeg``) and ``label`` (``F+00_DML271-2_51``) are the documented columns; ``file_name``
 (``images/0.jpeg``) and ``text`` are those with which Hugging Face's ``datasets.load_dataset("imagefolder",
-data_dir=OUTPUT)`` loads the folder as it is. The table is written last: where it is, the folder is complete. A frame
-that is damaged keeps its number, which then has neither an image nor a row.
+data_dir=OUTPUT)`` loads the folder as it is. The table is written last, by a run that looked at every image: it has a
+row for each image that is there, and such a run mends one that says otherwise. A frame that is damaged keeps its
+number, which then has neither an image nor a row.
+
+An image counts as made where it has the frame's size and time of writing (a copy gets them) or is the frame (a link);
+where only the size agrees, the contents are compared.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
@@ -25,12 +30,20 @@ from pydantic import Field, PlainSerializer, PlainValidator
 from toolkit.core.batch import Figures, Job, Outcome, Step
 from toolkit.core.claims import claimed_folder
 from toolkit.core.errors import MvtkError, OptionError
-from toolkit.core.files import atomic_write, make_folder
+from toolkit.core.files import atomic_write, explain_os_error, make_folder
 from toolkit.core.options import ALL, BatchOptions
 from toolkit.embryo.frame_index import open_frame_index
 from toolkit.embryo.ground_truth import format_rows
-from toolkit.embryo.image_choice import ImageChoice, choose_images
-from toolkit.embryo.image_copy import DESCRIPTIONS_FOLDER, IMAGES_FOLDER, CopyImage, FolderImage
+from toolkit.embryo.image_choice import ChosenImage, ImageChoice, choose_images
+from toolkit.embryo.image_copy import (
+    ALREADY_THERE,
+    DESCRIPTIONS_FOLDER,
+    IMAGES_FOLDER,
+    OTHER_CONTENT,
+    CopyImage,
+    FolderImage,
+    is_made_from,
+)
 from toolkit.embryo.image_folder_state import (
     METADATA_NAME,
     ImageFolderState,
@@ -44,10 +57,10 @@ from toolkit.embryo.planes import PLANES, FocalPlane, parse_plane
 from toolkit.embryo.split import load_split
 
 COLUMNS: Final = ("filename", "label", "phase", "file_name", "text")
-ALREADY_THERE: Final = "exists already"
-"""Why an image is skipped."""
 EVERY: Final = "all"
 """What stands for all phases, or for all focal planes that are there."""
+_TABLE_HINT: Final = "run the command again, without --shard and --max-files, to write it"
+_ROWS_AT_ONCE: Final = 1000
 
 
 def _names(value: object) -> list[str]:
@@ -139,8 +152,8 @@ class ImageFolderJob(Job[FolderImage]):
     def __init__(self, options: ImageFolderOptions) -> None:
         self._options = options
         _require_sound(options)
-        index = open_frame_index(options.root, index_path=options.index_path)
-        self._remarks = [index.remark] if index.remark else []
+        index = open_frame_index(options.root, index_path=options.index_path, strict=True)
+        self._remarks = index.remarks
         self._images = choose_images(
             index,
             planes=options.focal_planes,
@@ -154,8 +167,7 @@ class ImageFolderJob(Job[FolderImage]):
             raise MvtkError(f"{options.root}: no frame of these videos, phases and focal planes", "choose more of them")
         self._state = _state(options, self._images)
         require_usable(options.output, self._state, overwrite=options.overwrite)
-        self._failed: set[str] = set()
-        self._has_table = False
+        self._table_remark = f"{METADATA_NAME} is not written yet: {_TABLE_HINT}"
 
     @property
     def options(self) -> ImageFolderOptions:
@@ -193,55 +205,50 @@ class ImageFolderJob(Job[FolderImage]):
                 if alone:
                     clear_staging(options.output)
 
-    def watch(self, outcome: Outcome) -> Outcome:
-        """Remember which images are not there."""
-        if outcome.status == "failed":
-            self._failed.add(outcome.source)
-        return outcome
-
     def finish(self, figures: Figures) -> None:
-        """Write the table of the images that are there, if every image was looked at.
+        """Write the table of the images that are there, if every image was looked at and it says otherwise.
 
         Raises:
-            MvtkError: it cannot be written.
+            MvtkError: it cannot be read or written.
         """
         table = self._options.output / METADATA_NAME
-        is_new = figures.done or figures.failed or not table.exists()
-        if figures.total == self.size and is_new:
-            os.sync()  # the images before the table that says that they are there
-            self._write_table(table)
-        self._has_table = table.exists()
+        if figures.total == self.size:
+            present = existing_numbers(self._options.output)
+            if not _is_content(table, self._table_pieces(present)):
+                os.sync()  # the images before the table that says that they are there
+                with atomic_write(table, overwrite=True) as stream:
+                    stream.writelines(self._table_pieces(present))
+            self._table_remark = ""
+        elif table.exists():
+            self._table_remark = f"{METADATA_NAME} lacks what was made now: {_TABLE_HINT}" if figures.done else ""
 
     def stats(self, figures: Figures) -> Mapping[str, Any]:
         """Return how many images the folder is for, and whether it is complete."""
         del figures
         remarks = list(self._remarks)
-        if not (self._has_table or self._options.dry_run):
-            hint = "run the command again, without --shard and --max-files, to write it"
-            remarks.append(f"{METADATA_NAME} is not written yet: {hint}")
+        if self._table_remark and not self._options.dry_run:
+            remarks.append(self._table_remark)
         return {"images": len(self._images), **({"remarks": remarks} if remarks else {})}
 
     def _settled(self, item: FolderImage) -> Outcome | None:
-        """Return the outcome of an image that is there; None where its description is not."""
+        """Return the outcome of an image that is there; None where it has to be compared, or its description made."""
         output = self._options.output
         image = output / IMAGES_FOLDER / item.image_name
-        size = _size(self._options.root / item.source)
-        if size is not None and size != _size(image):
-            reason = f"{image} exists with other content; use --overwrite to make the folder anew"
-            return Outcome.failed(item.source, reason)
-        if _size(output / DESCRIPTIONS_FOLDER / item.description_name) != len(item.text.encode()):
+        wanted, found = _status(self._options.root / item.source), _status(image)
+        if wanted is not None and found is not None and wanted.st_size != found.st_size:
+            return Outcome.failed(item.source, f"{image} {OTHER_CONTENT}")
+        description = _status(output / DESCRIPTIONS_FOLDER / item.description_name)
+        if description is None or description.st_size != len(item.text.encode()):
             return None
-        return Outcome.skipped(item.source, ALREADY_THERE)
+        is_made = wanted is None or (found is not None and is_made_from(found, wanted))
+        return Outcome.skipped(item.source, ALREADY_THERE) if is_made else None
 
-    def _write_table(self, table: Path) -> None:
-        with atomic_write(table, overwrite=True) as stream:
-            stream.write(format_rows([COLUMNS]))
-            for image in self._images:
-                item = image.item
-                if item.source not in self._failed:
-                    name = f"{IMAGES_FOLDER}/{item.image_name}"
-                    row = (item.image_name, image.frame.label, image.phase.label, name, item.text)
-                    stream.write(format_rows([row]))
+    def _table_pieces(self, present: Collection[int]) -> Iterator[bytes]:
+        """Yield the table of the images whose numbers are ``present``, piece by piece."""
+        yield format_rows([COLUMNS])
+        rows = (_row(image) for image in self._images if image.item.number in present)
+        while some := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+            yield format_rows(some)
 
 
 def _require_sound(options: ImageFolderOptions) -> None:
@@ -270,9 +277,25 @@ def _state(options: ImageFolderOptions, images: ImageChoice) -> ImageFolderState
     return ImageFolderState(fingerprint=images.fingerprint, options=chosen_by)
 
 
-def _size(path: Path) -> int | None:
-    """Return a file's size in bytes; None where it cannot be told."""
+def _row(image: ChosenImage) -> tuple[str, ...]:
+    item = image.item
+    return item.image_name, image.frame.label, image.phase.label, f"{IMAGES_FOLDER}/{item.image_name}", item.text
+
+
+def _is_content(path: Path, pieces: Iterator[bytes]) -> bool:
+    """Tell whether a file holds exactly ``pieces``, one after the other."""
+    if not path.is_file():
+        return False
     try:
-        return os.stat(path).st_size  # noqa: PTH116 - half the time of Path.stat, which counts here
+        with path.open("rb") as stream:
+            return all(stream.read(len(piece)) == piece for piece in pieces) and not stream.read(1)
+    except OSError as error:
+        raise explain_os_error(error, path, "read") from error
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return what the system knows of a file; None where it tells nothing."""
+    try:
+        return os.stat(path)  # noqa: PTH116 - half the time of Path.stat, which counts here
     except OSError:
         return None

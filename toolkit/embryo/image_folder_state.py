@@ -99,7 +99,7 @@ def clear_staging(folder: Path) -> None:
 
 
 def existing_numbers(folder: Path) -> set[int]:
-    """Return the numbers of the images that are there.
+    """Return the numbers of the images that are there: files with such a name, linked ones included.
 
     Raises:
         MvtkError: the folder cannot be listed.
@@ -107,8 +107,8 @@ def existing_numbers(folder: Path) -> set[int]:
     images = folder / IMAGES_FOLDER
     if not is_folder(images):
         return set()
-    names = (entry.name for entry in visible_entries(images))
-    return {int(name.partition(".")[0]) for name in names if _OURS[IMAGES_FOLDER].fullmatch(name)}
+    files = (entry for entry in visible_entries(images) if _OURS[IMAGES_FOLDER].fullmatch(entry.name))
+    return {int(entry.name.partition(".")[0]) for entry in files if entry.is_file()}
 
 
 def _clear(folder: Path) -> None:

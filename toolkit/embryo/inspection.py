@@ -30,6 +30,7 @@ from toolkit.embryo.layout import (
     EmbryoTree,
     open_tree,
 )
+from toolkit.embryo.names import counted
 from toolkit.embryo.phases import NO_PHASE, PHASES, phase_at, phase_indices_of, read_phase_ranges
 from toolkit.embryo.planes import FocalPlane
 from toolkit.embryo.tables import read_grades, read_time_stamps
@@ -264,7 +265,7 @@ def _examine_folder(report: VideoReport, plane: FocalPlane, folder: FrameFolder)
     if folder.has_nested_copy:
         report.remarks.append(Finding(NESTED_COPY, f"{plane.label} has a nested {NESTED_FOLDER} folder"))
     if folder.others:
-        report.remarks.append(Finding(OTHER_FILES, f"{plane.label} has {folder.others} other entries"))
+        report.remarks.append(Finding(OTHER_FILES, f"{plane.label} has entries that are no frames: {folder.others}"))
 
 
 def _check_frames(
@@ -290,7 +291,7 @@ def _compare_planes(
     if moments:
         report.missing_numbers = moments[-1] - moments[0] + 1 - len(moments)
     if report.missing_numbers:
-        text = f"{report.missing_numbers} numbers missing between {moments[0]} and {moments[-1]}"
+        text = f"{counted(report.missing_numbers, 'number')} missing between {moments[0]} and {moments[-1]}"
         report.remarks.append(Finding(GAPS, text))
 
 
@@ -331,9 +332,9 @@ def _examine_times(report: VideoReport, tree: EmbryoTree, moments: list[int]) ->
     without = int(np.isnan(times.hours_of(numbers)).sum())
     extra = int((~np.isin(times.frames, numbers)).sum())
     if without:
-        report.remarks.append(Finding(NO_TIME, f"{without} of {len(moments)} frames have no time stamp"))
+        report.remarks.append(Finding(NO_TIME, f"no time stamp for {without} of {counted(len(moments), 'frame')}"))
     if extra:
-        report.remarks.append(Finding(EXTRA_TIMES, f"{extra} time stamps have no frame"))
+        report.remarks.append(Finding(EXTRA_TIMES, f"{counted(extra, 'time stamp')} without a frame"))
 
 
 def _is_there(report: VideoReport, path: Path) -> bool:

@@ -7,7 +7,7 @@ before the first phase have no label; the last phase may end beyond the last fra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -71,6 +71,18 @@ def parse_phase(text: str) -> Phase:
     if phase is None:
         raise unknown_name("phase", text, list(_BY_LABEL))
     return phase
+
+
+def as_phases(chosen: Collection[Phase | str] | Phase | str | None) -> tuple[Phase, ...] | None:
+    """Return phases that are given as members or labels, several or one; None, for no choice, stays None.
+
+    Raises:
+        OptionError: one of them is no phase.
+    """
+    if chosen is None:
+        return None
+    several = (chosen,) if isinstance(chosen, Phase | str) else chosen
+    return tuple(phase if isinstance(phase, Phase) else parse_phase(phase) for phase in several)
 
 
 def phase_at(index: int) -> Phase | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from enum import Enum
 from typing import Final
 
@@ -66,3 +67,15 @@ def parse_plane(text: str) -> FocalPlane:
     if spelling.lower() == FOLDER_PREFIX:
         return FocalPlane.F_00
     raise unknown_name("focal plane", text, [plane.label for plane in PLANES])
+
+
+def as_planes(chosen: Collection[FocalPlane | str] | FocalPlane | str | None) -> tuple[FocalPlane, ...] | None:
+    """Return planes that are given as members or names, several or one; None, for no choice, stays None.
+
+    Raises:
+        OptionError: one of them is no plane.
+    """
+    if chosen is None:
+        return None
+    several = (chosen,) if isinstance(chosen, FocalPlane | str) else chosen
+    return tuple(plane if isinstance(plane, FocalPlane) else parse_plane(plane) for plane in several)

@@ -20,8 +20,9 @@ from toolkit.annotations.json_text import parse_json
 from toolkit.core.errors import InputProblemsError, MvtkError
 from toolkit.core.files import read_bytes, write_bytes
 from toolkit.embryo.frame_index import FrameIndex, open_frame_index
+from toolkit.embryo.names import counted
 from toolkit.embryo.phases import NO_PHASE, PHASES, Phase
-from toolkit.embryo.stratification import SET_NAMES, set_names, split_videos
+from toolkit.embryo.stratification import SET_NAMES, set_names, set_shares, split_videos
 
 DEFAULT_WEIGHTS = (0.6, 0.2, 0.2)
 
@@ -54,12 +55,14 @@ class SplitReport:
         unlabelled_videos: how many videos have no frame with a phase; they are shared out by the weights only.
         total: of the whole dataset.
         phases: of each phase that the dataset shows, in their order.
+        remarks: what whoever uses it should know, one line each: videos without phases, sets without videos.
     """
 
     sets: tuple[str, ...]
     unlabelled_videos: int
     total: PhaseShare
     phases: tuple[PhaseShare, ...]
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON types."""
@@ -93,14 +96,18 @@ def save_split(
         MvtkError: the dataset cannot be read, or ``output`` cannot be written.
     """
     set_names(weights)
-    index = open_frame_index(root, index_path=index_path)
+    index = open_frame_index(root, index_path=index_path, strict=True)
     frames = _frames_by_video(index)
     phases_by_video = {
         video: [phase for phase in PHASES if row[phase.index]] for video, row in zip(index.videos, frames, strict=True)
     }
     split = split_videos(phases_by_video, weights, seed)
     write_bytes(output, format_split(split).encode(), overwrite=overwrite)
-    return _report(split, weights, index.videos, frames)
+    remarks = index.remarks
+    if len(index.videos) < len(split):
+        empty = " and ".join(name for name, videos in split.items() if not videos)
+        remarks.append(f"{counted(len(index.videos), 'video')} for {len(split)} sets: there is none in {empty}")
+    return _report(split, weights, index.videos, frames, remarks)
 
 
 def format_split(split: Mapping[str, Sequence[str]]) -> str:
@@ -156,11 +163,15 @@ def _frames_by_video(index: FrameIndex) -> NDArray[np.int64]:
 
 
 def _report(
-    split: Mapping[str, Sequence[str]], weights: Sequence[float], videos: Sequence[str], frames: NDArray[np.int64]
+    split: Mapping[str, Sequence[str]],
+    weights: Sequence[float],
+    videos: Sequence[str],
+    frames: NDArray[np.int64],
+    remarks: Sequence[str],
 ) -> SplitReport:
     rows = {video: row for row, video in enumerate(videos)}
     members = [[rows[video] for video in names] for names in split.values()]
-    shares = [weight / sum(weights) for weight in weights]
+    shares = set_shares(weights)
 
     def share(label: str, has: NDArray[np.bool_], counts: NDArray[np.int64]) -> PhaseShare:
         return PhaseShare(
@@ -179,4 +190,5 @@ def _report(
         unlabelled_videos=int((labelled.sum(axis=1) == 0).sum()),
         total=share("", np.ones(len(videos), np.bool_), frames.sum(axis=1)),
         phases=tuple(of_phase(phase) for phase in PHASES if labelled[:, phase.index].any()),
+        remarks=tuple(remarks),
     )

@@ -45,7 +45,7 @@ def split_videos(
         OptionError: the weights are not two or three positive numbers.
     """
     names = set_names(weights)
-    shares = _shares(weights)
+    shares = set_shares(weights)
     left = {
         video: _traits(phases_by_video[video])
         for video in sorted(phases_by_video, key=lambda video: shuffle_key(seed, video))
@@ -85,7 +85,7 @@ def set_sizes(count: int, weights: Sequence[float]) -> list[int]:
 
     Where there are as many videos as sets, none is empty: the largest set gives one up for it.
     """
-    targets = [share * count for share in _shares(weights)]
+    targets = [share * count for share in set_shares(weights)]
     sizes = [math.floor(target) for target in targets]
     by_remainder = sorted(range(len(sizes)), key=lambda number: sizes[number] - targets[number])
     for number in by_remainder[: count - sum(sizes)]:
@@ -96,16 +96,17 @@ def set_sizes(count: int, weights: Sequence[float]) -> list[int]:
     return sizes
 
 
-def shuffle_key(seed: int, name: str) -> bytes:
-    """Return what to sort names by for an order that looks random and that no version of any library changes."""
-    return hashlib.blake2b(f"{seed}\0{name}".encode(errors="surrogateescape"), digest_size=16).digest()
-
-
-def _shares(weights: Sequence[float]) -> list[float]:
+def set_shares(weights: Sequence[float]) -> list[float]:
+    """Return the share of each set, 0 to 1; together they are 1."""
     # Scaled first: the sum of huge weights would be infinite.
     largest = max(weights)
     total = math.fsum(weight / largest for weight in weights)
     return [weight / largest / total for weight in weights]
+
+
+def shuffle_key(seed: int, name: str) -> bytes:
+    """Return what to sort names by for an order that looks random and that no version of any library changes."""
+    return hashlib.blake2b(f"{seed}\0{name}".encode(errors="surrogateescape"), digest_size=16).digest()
 
 
 def _traits(phases: Collection[Phase]) -> frozenset[_Trait]:

@@ -96,7 +96,7 @@ def read_run(folder: Path) -> SyntheticRun:
     found: list[SyntheticMetadata] = []
     with collected(problems):
         found.append(load_synthetic_metadata(folder / METADATA_NAME))
-    names = sorted((entry.name for entry in visible_entries(folder) if is_image(entry.name)), key=_by_number)
+    names = _image_names(folder)
     if not names:
         problems.append("no images")
     if problems:
@@ -173,20 +173,25 @@ def _check_run(folder: Path, *, decode: bool) -> RunCheck:
         run = read_run(folder)
         warnings += [f"{folder / METADATA_NAME}: {remark}" for remark in run.metadata.remarks]
         warnings += [f"{folder / name}: neither an image nor {METADATA_NAME}" for name in _other_names(folder)]
-        if decode:
-            problems += _damaged(run)
+    if decode:
+        with collected(problems):
+            problems += _damaged(folder)
     return RunCheck(folder.name, run, tuple(problems), tuple(warnings))
 
 
-def _damaged(run: SyntheticRun) -> list[str]:
+def _damaged(folder: Path) -> list[str]:
     """Return why images cannot be read, one line for each that cannot."""
     from toolkit.images.decoding import decode
 
     problems: list[str] = []
-    for name in run.image_names:
+    for name in _image_names(folder):
         with collected(problems):
-            decode(run.folder / name)
+            decode(folder / name)
     return problems
+
+
+def _image_names(folder: Path) -> list[str]:
+    return sorted((entry.name for entry in visible_entries(folder) if is_image(entry.name)), key=_by_number)
 
 
 def _other_names(folder: Path) -> list[str]:

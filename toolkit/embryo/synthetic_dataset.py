@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.core.errors import OptionError
-from toolkit.embryo.phases import PHASES, Phase, parse_phase
-from toolkit.embryo.planes import PLANES, FocalPlane, parse_plane
+from toolkit.embryo.phases import PHASES, Phase, as_phases
+from toolkit.embryo.planes import PLANES, FocalPlane, as_planes
 from toolkit.embryo.synthetic import SyntheticRun, list_runs
 from toolkit.images.decoding import load_image
 from toolkit.metadata.collating import Sample
@@ -32,8 +32,8 @@ class SyntheticDataset(SampleSequence):
 
     Args:
         root: a folder such as ``all-synthetic-runs``.
-        phases: only runs of these phases, members or labels; None: of all.
-        planes: only runs of these focal planes, members or names; None: of all.
+        phases: only runs of these phases, members or labels, or of one; None: of all.
+        planes: only runs of these focal planes, members or names, or of one; None: of all.
         transform: what becomes of an image.
         image_mode: ``"L"`` for grey, or ``"RGB"``.
 
@@ -47,15 +47,15 @@ class SyntheticDataset(SampleSequence):
         self,
         root: str | os.PathLike[str],
         *,
-        phases: Collection[Phase | str] | None = None,
-        planes: Collection[FocalPlane | str] | None = None,
+        phases: Collection[Phase | str] | Phase | str | None = None,
+        planes: Collection[FocalPlane | str] | FocalPlane | str | None = None,
         transform: Callable[[NDArray[np.uint8]], Any] | None = None,
         image_mode: ImageMode = "L",
     ) -> None:
         if image_mode not in ("L", "RGB"):
             raise OptionError(f"image_mode {image_mode!r}", 'give "L" or "RGB"')
-        wanted_phases = set(PHASES if phases is None else map(_phase, phases))
-        wanted_planes = set(PLANES if planes is None else map(_plane, planes))
+        wanted_phases = as_phases(PHASES if phases is None else phases) or ()
+        wanted_planes = as_planes(PLANES if planes is None else planes) or ()
         self.root = Path(root)
         self.runs: list[SyntheticRun] = [
             run
@@ -90,14 +90,6 @@ class SyntheticDataset(SampleSequence):
             "run": run.name,
             "path": str(run.folder / name),
         }
-
-
-def _phase(phase: Phase | str) -> Phase:
-    return phase if isinstance(phase, Phase) else parse_phase(phase)
-
-
-def _plane(plane: FocalPlane | str) -> FocalPlane:
-    return plane if isinstance(plane, FocalPlane) else parse_plane(plane)
 
 
 def _load(path: str, mode: ImageMode) -> NDArray[np.uint8]:

@@ -29,7 +29,9 @@ class VerifyEmbryoOptions(BatchOptions):
 
     Attributes:
         root: the extracted dataset, or a part of it.
-        decode: decode every frame rather than look at its first and last bytes.
+        decode: decode every frame rather than look at its first and last bytes: it finds what cannot be decoded, and
+            image data that end too early or too late, or hold no code. A change of pixels that leaves the code in step
+            cannot be seen in a JPEG file: compare checksums of the archives for that.
     """
 
     root: Path
@@ -58,10 +60,12 @@ class VerifyVideo(Step[VideoItem]):
             MvtkError: a folder cannot be listed.
         """
         report = examine_video(self._tree, item.source, self._graded, self._check_frame)
+        remarks = "; ".join(remark.text for remark in report.remarks)
         details = {"frames": sum(report.plane_frames.values()), "phases": len(report.phase_frames)}
         warnings = tuple(dict.fromkeys(remark.kind for remark in report.remarks))
         if not report.problems:
-            return Outcome(item.source, "done", details=details, warnings=warnings)
+            reason = f"sound; to know: {remarks}" if remarks else ""
+            return Outcome(item.source, "done", reason, details=details, warnings=warnings)
         kinds = {problem.kind for problem in report.problems}
         reason = "; ".join(problem.text for problem in report.problems)
         failed = Outcome.failed(item.source, reason, kinds.pop() if len(kinds) == 1 else _SEVERAL)
@@ -125,15 +129,23 @@ class VerifyEmbryoJob(Job[VideoItem]):
         del figures
         missing = list(self._tree.missing)
         remarks = [f"not there, and not verified: {', '.join(missing)}"] if missing else []
+        if self._parts:
+            remarks.append(f"the items are the videos, and the parts with tables: {', '.join(self._parts)}")
         return {"frames": self._frames, "missing_parts": missing, "remarks": remarks}
 
 
 def decoding_problem(path: str) -> str:
-    """Decode a frame; return what is wrong with it, empty where nothing is."""
+    """Decode a frame; return what is wrong with it, empty where nothing is.
+
+    It is decoded twice: by the decoder that everything here uses, and by one that tells of damaged image data what
+    :func:`~toolkit.embryo.jpeg_warnings.jpeg_data_problem` can tell.
+    """
+    from toolkit.embryo.jpeg_warnings import jpeg_data_problem
     from toolkit.images.decoding import load_image
 
     try:
         load_image(path, keep_mode=True)
+        damage = jpeg_data_problem(path)
     except MvtkError as error:
         return error.message.removeprefix(f"{path}: ")
-    return ""
+    return f"has damaged image data ({damage})" if damage else ""

@@ -134,7 +134,7 @@ def collisions() -> Iterator[Hostile]:
     yield of("a folder and a file", VIDEO, twice, file(VIDEO))
     yield of("a file above a file", FRAME, twice, file(FRAME), file(f"{FRAME}/x"))
     yield of("a large file twice", FRAME, twice, *[file(FRAME, bytes(2 << 20))] * 2)
-    case = "by case only"
+    case = "by case or Unicode form only"
     yield of("case of a file", "RUN1.jpeg' by case", case, file(FRAME), file(f"{VIDEO}/run1.JPEG"))
     yield of("case of a folder", "embryo_dataset_F15/AA001-1' by case", case, folder(f"{TOP}/aa001-1/"))
     yield of("case of a folder that is implied", "AA001-1' by case", case, file(f"{TOP}/aA001-1/x"))
@@ -251,9 +251,9 @@ def gzip_files() -> Iterator[Hostile]:
         yield Hostile(f"trailer changed at {offset}", flipped(whole, len(whole) + offset), reading, damaged)
     yield Hostile("data changed", flipped(whole, len(whole) - 300), reading, damaged)
     yield Hostile("another method", flipped(whole, 2), reading, damaged)
-    yield Hostile("not gzip", b"PK\x03\x04" + whole, reading, "is not gzip data")
-    yield Hostile("a plain tar", BEFORE + AFTER + bytes(10_000), reading, "is not gzip data")
-    yield Hostile("empty bytes", bytes(10_000), reading, "is not gzip data")
+    yield Hostile("not gzip", b"PK\x03\x04" + whole, reading, "it is not a gzip file")
+    yield Hostile("a plain tar", BEFORE + AFTER + bytes(10_000), reading, "it is not a gzip file")
+    yield Hostile("empty bytes", bytes(10_000), reading, "it is not a gzip file")
     yield Hostile("text after it", whole + b"text", reading, "is not gzip data")
     yield Hostile("zeros after it", whole + bytes(512), reading, "is not gzip data")
     yield Hostile("half a second part", whole + whole[:2000], reading, short)

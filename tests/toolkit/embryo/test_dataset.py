@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,22 @@ def embryos(tmp_path: Path) -> MiniatureEmbryos:
 
 def double(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return image.astype(np.float32) * 2
+
+
+def test_one_choice_needs_no_list(embryos: MiniatureEmbryos) -> None:
+    one = EmbryoDataset(embryos.root, planes="F+00", videos="AA83-7", phases="t2")
+    listed = EmbryoDataset(embryos.root, planes=["F+00"], videos=["AA83-7"], phases=["t2"])
+    members = EmbryoDataset(embryos.root, planes=FocalPlane.F_00, videos="AA83-7", phases=Phase.T2)
+    assert len(one) == 3
+    assert repr(one) == repr(listed) == repr(members)
+
+
+def test_frames_that_went_are_noticed_where_that_is_asked_for(embryos: MiniatureEmbryos) -> None:
+    time.sleep(0.12)  # an index of a folder that has just changed is not relied on
+    assert len(EmbryoDataset(embryos.root)) == 231
+    (embryos.folder(FocalPlane.F_00, "AA83-7") / frame_name(2)).unlink()
+    assert len(EmbryoDataset(embryos.root)) == 231
+    assert len(EmbryoDataset(embryos.root, strict=True)) == 230
 
 
 def test_a_sample_is_its_frame(embryos: MiniatureEmbryos) -> None:
@@ -121,5 +138,5 @@ def test_a_frame_that_is_gone_and_one_that_is_damaged(embryos: MiniatureEmbryos)
     with pytest.raises(ImageError, match="truncated"):
         dataset[0]
     path.unlink()
-    with pytest.raises(MvtkError, match=r"RUN1\.jpeg: no such file; the videos have changed since they were listed"):
+    with pytest.raises(MvtkError, match=r"RUN1\.jpeg: no such file; the index may be old, .* open .* strict=True"):
         dataset[0]

@@ -169,6 +169,59 @@ def test_a_partial_folder_that_is_a_link_is_refused(record: Record) -> None:
     assert not list((record.root / "outside").iterdir())
 
 
+PLANTED = (
+    *("progress", "publishing", "extracted", "finished", "discarded", COMPLETE_NAME, f"finished/{PLANE}.json"),
+    *(f"extracted/{PLANE}", f"extracted/{PLANE}/embryo_dataset_F15"),
+)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("target", ["folder", "file", "nothing"])
+def test_links_in_the_staging_are_refused_and_never_followed(
+    record: Record, expected: dict[str, tuple[int, bytes, int]], name: str, target: str
+) -> None:
+    refuse(record)
+    outside = record.root / "outside"
+    (outside / "folder" / "embryo_dataset_F15").mkdir(parents=True)
+    (outside / "folder" / "mine").write_text("mine")
+    (outside / "file").write_text("mine")
+    before = snapshot(outside)
+    planted = record.dest / PARTIAL_NAME / name
+    if planted.is_dir():
+        shutil.rmtree(planted)
+    else:
+        planted.unlink(missing_ok=True)
+    planted.parent.mkdir(exist_ok=True)
+    planted.symlink_to(outside / target)
+    with pytest.raises(MvtkError) as caught:
+        job(record)
+    assert str(caught.value) == f"{planted}: is not what an extraction leaves; remove it or use --restart"
+    assert snapshot(outside) == before
+    job(record, restart=True)
+    assert snapshot(outside) == before
+    assert_like(record.dest, expected)
+
+
+def test_a_file_that_is_linked_in_as_progress_is_not_written_to(record: Record) -> None:
+    refuse(record)
+    mine = record.root / "mine"
+    mine.write_text("mine")
+    progress = record.dest / PARTIAL_NAME / "progress"
+    progress.unlink()
+    progress.hardlink_to(mine)
+    job(record)
+    assert mine.read_text() == "mine"
+
+
+def test_a_staging_that_is_a_link_is_not_restarted(record: Record) -> None:
+    (record.root / "outside").mkdir()
+    record.dest.mkdir()
+    (record.dest / PARTIAL_NAME).symlink_to(record.root / "outside")
+    with pytest.raises(MvtkError, match="is not what an extraction leaves"):
+        job(record, restart=True)
+    assert not list((record.root / "outside").iterdir())
+
+
 def test_a_file_in_the_destination_s_place(record: Record) -> None:
     record.dest.touch()
     with pytest.raises(MvtkError, match="dest: cannot list the folder: Not a directory"):
@@ -176,8 +229,15 @@ def test_a_file_in_the_destination_s_place(record: Record) -> None:
 
 
 def test_folders_that_overlap(record: Record) -> None:
-    for dest in (record.archives, record.archives / "in" / "it", record.root):
-        with pytest.raises(MvtkError, match="lies in the other"):
+    for dest, problem in (
+        (record.archives, "archives: is the folder of the archives; extract into a folder elsewhere"),
+        (
+            record.archives / "in" / "it",
+            "it: lies in the folder of the archives, .*archives, which is never ",
+        ),
+        (record.root, "holds the folder of the archives, "),
+    ):
+        with pytest.raises(MvtkError, match=problem):
             job(record, dest=dest)
     assert sorted(path.name for path in record.archives.iterdir()) == sorted(ARCHIVE_NAMES)
 
@@ -231,6 +291,60 @@ def test_checksums_that_agree(record: Record, expected: dict[str, tuple[int, byt
     sums = dict(line.split()[::-1] for line in record.checksums().read_text().splitlines())
     assert {archive["name"]: archive["md5"] for archive in marker["archives"]} == sums
     assert len(snapshot(record.dest)) == len(expected)
+
+
+def wrong_sums(record: Record) -> Path:
+    """A list in which the sum of one plane is another."""
+    sums = record.checksums()
+    lines = [f"{'0' * 32}  {PLANE}" if PLANE in line else line for line in sums.read_text().splitlines()]
+    sums.write_text("\n".join(lines))
+    return sums
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sums_of_a_complete_destination_are_computed(record: Record, workers: int) -> None:
+    job(record)
+    before = snapshot(record.dest)
+    report = job(record, verify_checksums=record.checksums(), workers=workers)
+    assert (report.figures.done, report.figures.failed) == (10, 0)
+    assert report.stats["files"] == 0
+    assert report.stats["remarks"] == [
+        f"{record.dest} was complete: the archives' MD5 sums were checked, nothing was extracted"
+    ]
+    with pytest.raises(
+        ArchiveRefusedError, match=rf"F15\.tar\.gz: its MD5 sum is [0-9a-f]{{32}}, not {'0' * 32}; downl"
+    ):
+        job(record, verify_checksums=wrong_sums(record), workers=workers)
+    assert snapshot(record.dest) == before
+
+
+def test_sums_of_a_complete_destination_are_compared_where_they_are_known(
+    record: Record,
+) -> None:
+    job(record, verify_checksums=record.checksums())
+    assert job(record, verify_checksums=record.checksums()).figures.skipped == 10
+    with pytest.raises(
+        ArchiveRefusedError, match=rf"F15\.tar\.gz: its MD5 sum is [0-9a-f]{{32}}, not {'0' * 32}; downl"
+    ):
+        ExtractJob(options(record, verify_checksums=wrong_sums(record)))
+
+
+def test_how_far_a_check_of_sums_is(record: Record) -> None:
+    job(record)
+    run = ExtractJob(options(record, verify_checksums=record.checksums()))
+    found = []
+    for _ in JobRun(run).outcomes():
+        gauge = run.gauge()
+        assert gauge is not None
+        found.append(gauge.done_bytes)
+    assert found == sorted(found)
+    assert len(set(found)) == 10
+
+
+def test_names_in_a_list_of_sums_may_begin_with_the_folder(record: Record) -> None:
+    sums = record.checksums()
+    sums.write_text(sums.read_text().replace("  ", "  ./"))
+    assert job(record, verify_checksums=sums).figures.done == 10
 
 
 def test_a_checksum_that_differs(record: Record) -> None:

@@ -77,7 +77,7 @@ def test_the_published_oddities_are_remarks(tmp_path: Path) -> None:
         "F+00 has a nested F0 folder",
         "no frame in tB",
         "the phases end at frame 140, 128 past the last frame 12",
-        "128 time stamps have no frame",
+        "128 time stamps without a frame",
     }
 
 
@@ -150,7 +150,7 @@ def test_a_video_without_frames_in_a_plane(sound: MiniatureEmbryos) -> None:
     [
         (
             lambda embryos: (embryos.folder(F0, "AA83-7") / "notes.txt").touch(),
-            (OTHER_FILES, "F+00 has 1 other entries"),
+            (OTHER_FILES, "F+00 has entries that are no frames: 1"),
         ),
         (
             lambda embryos: next(embryos.folder(F0, "AA83-7").glob("*RUN5.jpeg")).unlink(),
@@ -158,7 +158,7 @@ def test_a_video_without_frames_in_a_plane(sound: MiniatureEmbryos) -> None:
         ),
         (
             lambda embryos: embryos.write_times("AA83-7", range(1, 11)),
-            (NO_TIME, "2 of 12 frames have no time stamp"),
+            (NO_TIME, "no time stamp for 2 of 12 frames"),
         ),
         (
             lambda embryos: embryos.tree.grades_path.write_text("video_name,TE,ICM\n"),

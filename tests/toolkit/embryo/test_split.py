@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,27 @@ def test_what_is_written_is_read_back(names: list[str], cut: int) -> None:
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_text(format_split(split))
         assert load_split(Path(file.name)) == split
+
+
+def test_what_should_be_known_of_a_split(root: Path, tmp_path: Path) -> None:
+    report = save_split(root, tmp_path / "split.json")
+    assert report.remarks == (f"1 video without a phases table, and so without labels: {NAMES[-1]}",)
+
+
+def test_fewer_videos_than_sets(tmp_path: Path) -> None:
+    MiniatureEmbryos(tmp_path / "data", (FocalPlane.F_00,)).add_video("A-1")
+    report = save_split(tmp_path / "data", tmp_path / "split.json")
+    assert report.remarks == ("1 video for 3 sets: there is none in eval and test",)
+
+
+def test_huge_weights(root: Path, tmp_path: Path) -> None:
+    report = save_split(root, tmp_path / "split.json", weights=(1e308, 1e308))
+    assert report.total.target == (5.0, 5.0)
+
+
+def test_a_split_is_of_the_frames_that_are_there_now(root: Path, tmp_path: Path) -> None:
+    time.sleep(0.12)  # an index of a folder that has just changed is not relied on
+    before = save_split(root, tmp_path / "split.json").total.frames
+    next((root / "embryo_dataset" / NAMES[0]).iterdir()).unlink()
+    after = save_split(root, tmp_path / "split.json", overwrite=True).total.frames
+    assert sum(after) == sum(before) - 1

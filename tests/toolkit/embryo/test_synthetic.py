@@ -130,6 +130,16 @@ def test_a_root_without_runs(tmp_path: Path, name: str, message: str) -> None:
         list_runs(tmp_path / name)
 
 
+def test_verify_names_damaged_images_of_a_run_whose_metadata_are_bad(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, images=("img0.jpg",), phase="t77")
+    (folder / "img0.jpg").write_bytes(b"no image")
+    [check] = verify_runs(tmp_path)
+    assert len(check.problems) == 2
+    assert "there is no phase 't77'" in check.problems[0]
+    assert check.problems[1].startswith(f"{folder}/img0.jpg: ")
+    assert len(verify_runs(tmp_path, decode=False)[0].problems) == 1
+
+
 def test_a_new_run_is_valid_and_documented(tmp_path: Path) -> None:
     when = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     path = new_run(tmp_path / "runs", "run1", Phase.T9_PLUS, FocalPlane.F_PLUS_15, when=when)

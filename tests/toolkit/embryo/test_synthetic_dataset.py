@@ -36,6 +36,12 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_one_choice_needs_no_list(root: Path) -> None:
+    assert len(SyntheticDataset(root, phases="t7", planes=FocalPlane.F_00)) == 11
+    assert len(SyntheticDataset(root, phases=Phase.T8, planes="F-15")) == 2
+    assert len(SyntheticDataset(root, phases=[])) == 0
+
+
 def test_images_come_in_order_with_what_their_run_says(root: Path) -> None:
     dataset = SyntheticDataset(root, image_mode="RGB")
     assert len(dataset) == 14

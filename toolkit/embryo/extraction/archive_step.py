@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from toolkit.core.batch import BatchStep, Outcome
+from toolkit.core.batch import BatchStep, Outcome, Step
 from toolkit.embryo.extraction.archive_extraction import Extracted, Limits, copy_table, extract_archive
-from toolkit.embryo.extraction.archive_files import ArchiveFile, ArchiveRefusedError
+from toolkit.embryo.extraction.archive_files import ArchiveFile, ArchiveRefusedError, SourceBytes
 from toolkit.embryo.extraction.progress_file import ProgressWriter
 from toolkit.embryo.extraction.staging import Staging
 from toolkit.embryo.layout import ARCHIVE_NAMES
@@ -69,10 +69,42 @@ class ExtractArchive(BatchStep[ArchiveFile, ArchiveFile]):
             extracted = extract_archive(archive, folder, self._limits, progress=progress.write, with_md5=with_md5)
         else:
             extracted = copy_table(archive, folder, progress=progress.write, with_md5=with_md5)
-        expected = self._md5s.get(archive.source, "")
-        if extracted.md5 != expected:
-            raise ArchiveRefusedError(
-                f"{archive.path}: its MD5 sum is {extracted.md5}, not {expected}",
-                "download it again, or check the list of sums",
-            )
+        require_md5(archive, extracted.md5, self._md5s)
         return extracted
+
+
+class CheckArchive(Step[ArchiveFile]):
+    """Read one of the ten files, and compare its MD5 sum.
+
+    Args:
+        md5s: the MD5 sums that the files must have, by name.
+    """
+
+    def __init__(self, md5s: Mapping[str, str]) -> None:
+        self._md5s = md5s
+
+    def process_one(self, item: ArchiveFile) -> Outcome:
+        """Read the file once, from its first to its last byte.
+
+        Raises:
+            ArchiveRefusedError: the sum is another one.
+            StopRunError: the file cannot be read.
+        """
+        with SourceBytes(item, with_md5=True) as source:
+            for _ in source.pieces():
+                pass
+        require_md5(item, source.md5, self._md5s)
+        return Outcome.done(item.source, bytes=item.size, md5=source.md5)
+
+
+def require_md5(archive: ArchiveFile, md5: str, expected: Mapping[str, str]) -> None:
+    """Check an archive's MD5 sum against the one that is known; where none is, every sum is right.
+
+    Raises:
+        ArchiveRefusedError: it is another one.
+    """
+    if archive.source in expected and md5 != expected[archive.source]:
+        raise ArchiveRefusedError(
+            f"{archive.path}: its MD5 sum is {md5}, not {expected[archive.source]}",
+            "download it again, or check the list of sums",
+        )

@@ -10,15 +10,15 @@ from typing import Final
 from toolkit.core.errors import InputProblemsError
 from toolkit.core.files import read_bytes
 
-_LINE: Final = re.compile(r"(?P<md5>[0-9a-fA-F]{32}) [ *](?P<name>[^/\\]+)")
+_LINE: Final = re.compile(r"(?P<md5>[0-9a-fA-F]{32}) [ *](\./)?(?P<name>[^/\\]+)")
 _HINT: Final = "write it with: md5sum *"
 
 
 def read_checksums(path: Path, names: Collection[str]) -> dict[str, str]:
     """Return the MD5 sum, in lower-case hexadecimal digits, of each of ``names`` that the list at ``path`` gives.
 
-    A line holds the sum, two spaces (or a space and an asterisk) and the name. Empty lines are passed over, and sums
-    of other names are not used.
+    A line holds the sum, two spaces (or a space and an asterisk) and the name, before which may be ``./``. Empty lines
+    are passed over, and sums of other names are not used.
 
     Raises:
         InputProblemsError: every line of another form, every name with two different sums, every one without a sum.

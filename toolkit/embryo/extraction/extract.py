@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from toolkit.core.batch import Figures, Gauge, Job, Outcome
+from toolkit.core.batch import Figures, Gauge, Job, Outcome, Step
 from toolkit.core.cpus import available_cpus
 from toolkit.core.driver import run_to_end
 from toolkit.core.errors import MvtkError, OptionError
@@ -26,7 +26,7 @@ from toolkit.core.options import ALL, BatchOptions
 from toolkit.core.report import Report
 from toolkit.embryo.extraction.archive_extraction import Extracted, Limits
 from toolkit.embryo.extraction.archive_files import ArchiveFile, find_archives, least_extracted_bytes
-from toolkit.embryo.extraction.archive_step import PROGRESS_SLOTS, ExtractArchive
+from toolkit.embryo.extraction.archive_step import PROGRESS_SLOTS, CheckArchive, ExtractArchive, require_md5
 from toolkit.embryo.extraction.checksums import read_checksums
 from toolkit.embryo.extraction.progress_file import read_progress
 from toolkit.embryo.extraction.staging import Staging, State
@@ -42,7 +42,8 @@ class ExtractOptions(BatchOptions):
     Attributes:
         archives: the folder that holds exactly the ten files of the record; it is never modified.
         dest: where the dataset is to appear: a folder that is empty, does not exist, or was begun by this command.
-        verify_checksums: a list of MD5 sums, as ``md5sum`` writes it, that the ten files must have.
+        verify_checksums: a list of MD5 sums, as ``md5sum`` writes it, that the ten files must have. Where the dataset
+            is complete, they are held against the sums of its extraction; where that computed none, the files are read.
         restart: discard what an unfinished extraction left, instead of continuing it.
         max_member_mib: how large a file in an archive may be; real ones have some KiB.
         max_growth: how many times its own size an archive may hold; real ones hold 1.1 to 10 times.
@@ -74,14 +75,16 @@ class ExtractJob(Job[ArchiveFile]):
         if options.shard != ALL or options.max_files:
             raise OptionError("an extraction is all or nothing", "leave --shard and --max-files away")
         self._options = options
+        _require_apart(options.archives, options.dest)
         self._staging = Staging(options.dest)
         self._archives = find_archives(options.archives)
         self._md5s = read_checksums(options.verify_checksums, ARCHIVE_NAMES) if options.verify_checksums else {}
         self._extracted: dict[str, Extracted] = {}
-        _require_apart(options.archives, options.dest)
         self._complete = False
         self._short_of_space = False
         self._finished: dict[str, Extracted] = {}
+        self._unchecked: set[str] = set()
+        self._checked = 0
         self._examine()
 
     @property
@@ -102,12 +105,14 @@ class ExtractJob(Job[ArchiveFile]):
     def plan(self) -> Iterator[ArchiveFile | Outcome]:
         """Yield the archives, largest first: it is the one that others would wait for."""
         for archive in self._archives:
-            is_there = self._complete or archive.source in self._finished
+            is_there = archive.source not in self._unchecked if self._complete else archive.source in self._finished
             yield Outcome.skipped(archive.source, ALREADY_EXTRACTED) if is_there else archive
 
-    def step(self) -> ExtractArchive:
-        """Return the extraction of one archive."""
+    def step(self) -> Step[ArchiveFile]:
+        """Return the extraction of one archive; where the dataset is complete, the check of its sum."""
         options = self._options
+        if self._complete:
+            return CheckArchive(self._md5s)
         limits = Limits(options.max_member_mib * _MIB, options.max_growth, options.max_members)
         return ExtractArchive(options.dest, limits, self._md5s)
 
@@ -115,7 +120,9 @@ class ExtractJob(Job[ArchiveFile]):
         """Return how many compressed bytes were read, of all, and how many files made."""
         total_bytes = sum(archive.size for archive in self._archives)
         if self._complete:
-            return Gauge(total_bytes, total_bytes, sum(extracted.files for extracted in self._finished.values()))
+            unread_bytes = sum(archive.size for archive in self._archives if archive.source in self._unchecked)
+            files = sum(extracted.files for extracted in self._finished.values())
+            return Gauge(total_bytes - unread_bytes, total_bytes, files)
         progress = read_progress(self._staging.progress_path)
         done_bytes = sum(done for done, _ in progress)
         return Gauge(done_bytes, total_bytes, sum(files for _, files in progress)) if progress else None
@@ -136,8 +143,11 @@ class ExtractJob(Job[ArchiveFile]):
             yield
 
     def watch(self, outcome: Outcome) -> Outcome:
-        """Note what came out of an archive."""
-        if outcome.status == "done":
+        """Note what came out of an archive, or that its sum is right."""
+        if outcome.source in self._unchecked:
+            self._unchecked.discard(outcome.source)
+            self._checked += 1
+        elif outcome.status == "done":
             self._extracted[outcome.source] = Extracted(int(outcome.details["files"]), int(outcome.details["bytes"]))
         return outcome
 
@@ -160,6 +170,8 @@ class ExtractJob(Job[ArchiveFile]):
         del figures
         done = self._extracted
         remarks = []
+        if self._checked:
+            remarks = [f"{self._options.dest} was complete: the archives' MD5 sums were checked, nothing was extracted"]
         if not self._complete and not self._options.dry_run:
             remarks = [
                 f"nothing appears in {self._options.dest} before all archives are extracted: run the command again"
@@ -173,7 +185,7 @@ class ExtractJob(Job[ArchiveFile]):
 
     def _examine(self) -> None:
         """Look at the destination; nothing is written."""
-        state = self._staging.state()
+        state = self._staging.state(restart=self._options.restart)
         self._complete = state is State.COMPLETE
         if self._complete:
             self._require_same_archives()
@@ -190,13 +202,18 @@ class ExtractJob(Job[ArchiveFile]):
         self._require_space()
 
     def _require_same_archives(self) -> None:
-        sizes = self._staging.published_sizes()
-        other = [archive.source for archive in self._archives if sizes.get(archive.source) != archive.size]
+        published = self._staging.published()
+        unknown = (-1, "")
+        other = [archive for archive in self._archives if published.get(archive.source, unknown)[0] != archive.size]
         if other:
-            raise MvtkError(
-                f"{self._options.dest}: is complete, but was extracted from another {', '.join(other)}",
-                "give another folder",
-            )
+            names = ", ".join(archive.source for archive in other)
+            message = f"{self._options.dest}: is complete, but was extracted from another {names}"
+            raise MvtkError(message, "give another folder")
+        for archive in self._archives:
+            recorded = published[archive.source][1]
+            if recorded:
+                require_md5(archive, recorded, self._md5s)
+        self._unchecked = {name for name in self._md5s if not published[name][1]}
 
     def _require_space(self) -> None:
         needed = sum(least_extracted_bytes(archive) for archive in self._unfinished)
@@ -215,9 +232,10 @@ class ExtractJob(Job[ArchiveFile]):
         return [archive for archive in self._archives if archive.source not in self._finished]
 
     def _prepare(self) -> None:
-        self._staging.prepare()
         if self._options.restart:
             self._staging.restart()
+        else:
+            self._staging.prepare()
         if self._short_of_space:
             for archive in self._unfinished:
                 self._staging.abandon(archive)
@@ -253,8 +271,15 @@ def extract_dataset(
 
 def _require_apart(archives: Path, dest: Path) -> None:
     source, target = Path(os.path.realpath(archives)), Path(os.path.realpath(dest))
-    if target.is_relative_to(source) or source.is_relative_to(target):
-        raise MvtkError(f"{dest}: one of it and {archives} lies in the other", "give a folder elsewhere")
+    if source == target:
+        problem = "is the folder of the archives"
+    elif target.is_relative_to(source):
+        problem = f"lies in the folder of the archives, {archives}, which is never written to"
+    elif source.is_relative_to(target):
+        problem = f"holds the folder of the archives, {archives}"
+    else:
+        return
+    raise MvtkError(f"{dest}: {problem}", "extract into a folder elsewhere")
 
 
 def _free_bytes(folder: Path) -> int:

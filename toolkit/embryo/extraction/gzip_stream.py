@@ -30,14 +30,14 @@ def decompressed(compressed: Iterator[bytes], most_bytes: int) -> Iterator[bytes
     Raises:
         GzipError: the file is damaged, cut short, followed by something else, or holds too much.
     """
-    part = _Part()
+    part = _Part(not_gzip="it is not a gzip file")
     total = 0
     gathered = b""
     for data in compressed:
         rest = data
         while rest or not part.needs_input:
             if part.ended:
-                part = _Part()
+                part = _Part(not_gzip="what follows in it is not gzip data")
             piece, rest = part.decompress(rest)
             total += len(piece)
             if total > most_bytes:
@@ -54,9 +54,10 @@ def decompressed(compressed: Iterator[bytes], most_bytes: int) -> Iterator[bytes
 
 
 class _Part:
-    """One gzip part: header, deflated data, trailer."""
+    """One gzip part: header, deflated data, trailer; ``not_gzip`` is what is wrong where there is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, not_gzip: str) -> None:
+        self._not_gzip = not_gzip
         self._inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         self._start = b""
 
@@ -73,7 +74,7 @@ class _Part:
         if len(self._start) < len(_MAGIC):
             self._start += data[: len(_MAGIC)]
             if not _MAGIC.startswith(self._start[: len(_MAGIC)]):
-                raise GzipError("what follows in it is not gzip data")
+                raise GzipError(self._not_gzip)
         try:
             piece: bytes = self._inflater.decompress(data, _MOST_PIECE_BYTES)
         except _IsalError as error:

@@ -14,13 +14,16 @@ _SLOT: Final = struct.Struct("<QQ")
 
 
 def make_progress_file(path: Path, slots: int) -> None:
-    """Make the file, with every figure zero.
+    """Make the file anew, with every figure zero; what has its name is removed, not written to.
 
     Raises:
         MvtkError: it cannot be written.
     """
     try:
-        path.write_bytes(bytes(_SLOT.size * slots))
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(bytes(_SLOT.size * slots))
     except OSError as error:
         raise explain_os_error(error, path, "write") from error
 
@@ -48,7 +51,7 @@ class ProgressWriter:
         self._offset = slot * _SLOT.size
         self._descriptor = -1
         with suppress(OSError):
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def write(self, done_bytes: int, files: int) -> None:
         """Write how far the slot's process is."""

@@ -13,6 +13,9 @@ Every step is a rename or an atomic write, and may be done again: a run that is 
 What was begun and not finished is extracted anew, into an empty folder: that the name of every member is new there is
 then the file system's to check. It is set aside for that, not removed: ext4 takes five minutes to reuse the inodes of
 removed files and searches past every one of them meanwhile, which makes the next extraction six times as slow.
+
+Whoever may write to the destination could put links there: what has one of these names and is not the real folder or
+file that is made under it is refused before anything is written, or discarded by a restart, and never followed.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,7 +38,7 @@ from toolkit.core.locks import LOCK_NAME
 from toolkit.embryo.extraction.archive_extraction import Extracted
 from toolkit.embryo.extraction.archive_files import ArchiveFile
 from toolkit.embryo.extraction.progress_file import ProgressWriter, make_progress_file
-from toolkit.embryo.layout import EXTRACTED_NAMES
+from toolkit.embryo.layout import EXTRACTED_NAMES, GRADES_NAME
 
 PARTIAL_NAME: Final = ".mvtk-partial"
 COMPLETE_NAME: Final = ".mvtk-complete.json"
@@ -48,6 +52,8 @@ _PROGRESS: Final = "progress"
 _OWN_NAMES: Final = frozenset({_EXTRACTED, _FINISHED, _PUBLISHING, _DISCARDED, _PROGRESS, COMPLETE_NAME})
 _RESULT_KEYS: Final = frozenset({"files", "bytes", "md5"})
 _SHOWN_NAMES: Final = 3
+_FOLDERS: Final = frozenset({_EXTRACTED, _FINISHED, _DISCARDED})
+_NOT_OURS: Final = "is not what an extraction leaves"
 _EMPTY_HINT: Final = "give a folder that is empty or does not exist"
 
 
@@ -81,8 +87,11 @@ class Staging:
         """Whether there is anything in the destination that a run removes at its end."""
         return any(os.path.lexists(path) for path in (self._folder, self._destination / LOCK_NAME))
 
-    def state(self) -> State:
+    def state(self, *, restart: bool = False) -> State:
         """Return what the destination is; nothing is written.
+
+        Args:
+            restart: what is unfinished will be discarded: it need not be what an extraction leaves.
 
         Raises:
             MvtkError: it is not a folder, cannot be listed, or holds what no extraction put there.
@@ -93,15 +102,21 @@ class Staging:
         if PARTIAL_NAME not in names:
             self._require_none(names)
             return State.EMPTY
+        if self._folder.is_symlink():
+            raise MvtkError(f"{self._folder}: {_NOT_OURS}", _EMPTY_HINT)
         own = self._names(self._folder)
-        if self._folder.is_symlink() or not all(name in _OWN_NAMES or is_temporary(name) for name in own):
-            raise MvtkError(f"{self._folder}: is not what an extraction leaves", _EMPTY_HINT)
+        if not all(name in _OWN_NAMES or is_temporary(name) for name in own):
+            raise MvtkError(f"{self._folder}: {_NOT_OURS}", _EMPTY_HINT)
+        if not restart:
+            self._require_sound(own)
         publishing = _PUBLISHING in own
         self._require_none(names - {PARTIAL_NAME} - (set(EXTRACTED_NAMES) if publishing else set()))
         return State.PUBLISHING if publishing else State.UNFINISHED
 
-    def published_sizes(self) -> dict[str, int]:
-        """Return, of a complete destination, the size of each archive that it was made of, by name.
+    def published(self) -> dict[str, tuple[int, str]]:
+        """Return, of a complete destination, size and MD5 sum of each archive that it was made of, by name.
+
+        The sum is empty where it was not asked for.
 
         Raises:
             MvtkError: the destination lacks an entry, or what it says of itself cannot be read.
@@ -112,7 +127,7 @@ class Staging:
             raise MvtkError(f"{self._destination}: was complete and lacks {_some(missing)} now", hint)
         marker = _load(self._destination / COMPLETE_NAME)
         try:
-            return {archive["name"]: archive["size"] for archive in marker["archives"]}
+            return {archive["name"]: (archive["size"], archive["md5"]) for archive in marker["archives"]}
         except (KeyError, TypeError) as error:
             raise MvtkError(f"{self._destination / COMPLETE_NAME}: cannot be understood", hint) from error
 
@@ -152,11 +167,9 @@ class Staging:
             MvtkError: it cannot be written.
         """
         with self._writing("prepare"):
-            for name in (_EXTRACTED, _FINISHED):
-                (self._folder / name).mkdir(parents=True, exist_ok=True)
-            if (self._folder / _DISCARDED).exists():
-                shutil.rmtree(self._folder / _DISCARDED)
-            (self._folder / _DISCARDED).mkdir()
+            for folder in (self._folder, self._folder / _EXTRACTED, self._folder / _FINISHED):
+                _make_real_folder(folder)
+            self._empty_discarded()
 
     def begin_progress(self, slots: Mapping[str, int], done: Mapping[str, tuple[int, int]]) -> None:
         """Make the progress file, in which the archives in ``done`` are as far as it says (bytes read, files)."""
@@ -167,18 +180,19 @@ class Staging:
             writer.close()
 
     def restart(self) -> None:
-        """Discard everything, also what was published of an extraction that is not complete.
+        """Make the staging anew: discard everything, also what was published of an extraction that is not complete.
 
         Raises:
             MvtkError: it cannot be written.
         """
         with self._writing("restart"):
-            if (self._folder / _PUBLISHING).exists():
+            _make_real_folder(self._folder)
+            self._empty_discarded()
+            if os.path.lexists(self._folder / _PUBLISHING):
                 for name in EXTRACTED_NAMES:
                     self._discard(self._destination / name)
-            self._discard(self._folder / _FINISHED)
-            (self._folder / _PUBLISHING).unlink(missing_ok=True)
-            self._discard(self._folder / _EXTRACTED)
+            for name in (_FINISHED, _PUBLISHING, _EXTRACTED, _PROGRESS, COMPLETE_NAME):
+                self._discard(self._folder / name)
             for name in (_EXTRACTED, _FINISHED):
                 (self._folder / name).mkdir()
 
@@ -273,6 +287,25 @@ class Staging:
     def _mark(self, archive: ArchiveFile) -> Path:
         return self._folder / _FINISHED / f"{archive.source}.json"
 
+    def _empty_discarded(self) -> None:
+        _remove(self._folder / _DISCARDED)
+        (self._folder / _DISCARDED).mkdir()
+
+    def _require_sound(self, own: set[str]) -> None:
+        """Check that everything in the staging, down to the entries to be published, is what is made there.
+
+        What is in a folder below those came out of an archive: it is moved as a whole, or removed.
+        """
+        for name in sorted(own):
+            _require_real(self._folder / name, is_folder=name in _FOLDERS)
+        for name in sorted(self._names(self._folder / _FINISHED)):
+            _require_real(self._folder / _FINISHED / name, is_folder=False)
+        for name in sorted(self._names(self._folder / _EXTRACTED)):
+            folder = self._folder / _EXTRACTED / name
+            _require_real(folder, is_folder=True)
+            for entry in self._names(folder):
+                _require_real(folder / entry, is_folder=entry != GRADES_NAME)
+
     def _names(self, folder: Path) -> set[str]:
         try:
             return set(os.listdir(folder))  # noqa: PTH208 - names
@@ -291,6 +324,34 @@ class Staging:
             yield
         except OSError as error:
             raise explain_os_error(error, error.filename or self._folder, action) from error
+
+
+def _require_real(path: Path, *, is_folder: bool) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:  # another run, which holds the destination, has done with it
+        return
+    except OSError as error:
+        raise explain_os_error(error, path, "look at it") from error
+    if not (stat.S_ISDIR(mode) if is_folder else stat.S_ISREG(mode)):
+        raise MvtkError(f"{path}: {_NOT_OURS}", "remove it or use --restart")
+
+
+def _make_real_folder(folder: Path) -> None:
+    """Make a folder, where it is not there yet; a link to one is an error."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        _require_real(folder, is_folder=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder with all that is in it, a file or a link; links are never followed."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _mark(archive: ArchiveFile, extracted: Extracted) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def _require_distinct(folder: str, names: list[str]) -> None:
     for name in sorted(names):
         other = first.setdefault(_folded(name), name)
         if other != name:
-            raise MemberError(f"it differs from '{folder}/{other}' by case only", f"{folder}/{name}")
+            raise MemberError(f"it differs from '{folder}/{other}' by case or Unicode form only", f"{folder}/{name}")
 
 
 def _stopping(error: OSError, path: str, action: str) -> StopRunError:
