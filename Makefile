@@ -11,12 +11,13 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
 DEMO := demo-output
 
-.PHONY: help demo demo-embryo demo-features test test-slow check fix bench lock clean
+.PHONY: help demo demo-embryo demo-features demo-sam test test-slow check fix bench lock clean
 
 help:
 	@echo 'make demo       the main jobs on real photographs, in demo-output/ (installs the core only)'
 	@echo 'make demo-features  SAM2 features of the photographs, by random weights (installs everything, about 6 GB)'
 	@echo 'make demo-embryo  the embryo dataset in miniature: extract, check, split, image folder, load_dataset'
+	@echo 'make demo-sam   a tiny SAM with random weights: verify, split, train, evaluate, predict'
 	@echo 'make test       all tests but those marked slow or gpu (installs everything, about 6 GB)'
 	@echo 'make test-slow  the tests marked slow and gpu'
 	@echo 'make check      formatting, lint, types, README drift'
@@ -72,6 +73,18 @@ demo-embryo: $(VENV)/.installed-all
 	HF_HUB_OFFLINE=1 $(BIN)/python -c 'import datasets; print(datasets.load_dataset("imagefolder", data_dir="$(DEMO)/embryo/image-folder", cache_dir="$(DEMO)/embryo/cache"))'
 	$(BIN)/mvtk embryo preview $(DEMO)/embryo/extracted --video DEMO1-1 --output $(DEMO)/embryo/strip.png
 	@echo 'look at $(DEMO)/embryo/strip.png'
+
+demo-sam: $(VENV)/.installed-all
+	rm -rf $(DEMO)/sam $(DEMO)/sam-tiny $(DEMO)/sam-run $(DEMO)/sam-evaluation $(DEMO)/sam-predictions
+	$(BIN)/python -m toolkit.sam.demo $(DEMO)/sam
+	$(BIN)/python -m toolkit.sam.demo_model $(DEMO)/sam-tiny
+	$(BIN)/mvtk sam split $(DEMO)/sam
+	$(BIN)/mvtk sam verify $(DEMO)/sam
+	$(BIN)/mvtk sam preview $(DEMO)/sam --output $(DEMO)/sam.png --overwrite
+	$(BIN)/mvtk sam train --config configs/sam-train.yaml $(DEMO)/sam
+	$(BIN)/mvtk sam evaluate $(DEMO)/sam --model $(DEMO)/sam-run --output $(DEMO)/sam-evaluation
+	$(BIN)/mvtk sam predict $(DEMO)/sam/images --boxes $(DEMO)/sam/boxes --model $(DEMO)/sam-run --output $(DEMO)/sam-predictions
+	@echo 'look at $(DEMO)/sam.png, $(DEMO)/sam-run/panels, $(DEMO)/sam-evaluation and $(DEMO)/sam-predictions/overlays'
 
 test: $(VENV)/.installed-all
 	$(BIN)/python -m pytest

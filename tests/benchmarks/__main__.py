@@ -16,6 +16,7 @@ from tests.benchmarks import (
     metadata_reading,
     reading,
     rewriting,
+    sam_training,
     startup,
 )
 
@@ -28,6 +29,7 @@ BENCHMARKS = {
     "metadata_reading": metadata_reading.measure,
     "edges": edges.measure,
     "features": features.measure,
+    "sam_training": sam_training.measure,
     "embryo_extraction": embryo_extraction.measure,
     "embryo_index": embryo_index.measure,
 }

@@ -20,6 +20,8 @@ from toolkit.dataset.demo import write_demo
 from toolkit.edges.demo import write_demo as write_edges_demo
 from toolkit.embryo.demo import write_demo as write_embryo_demo
 from toolkit.metadata.demo import write_demo as write_metadata_demo
+from toolkit.sam.demo import write_demo as write_sam_demo
+from toolkit.sam.demo_model import write_demo_model
 
 
 def examples() -> list[str]:
@@ -49,12 +51,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_edges_demo(output / "sa1b")
     write_metadata_demo(output / "metadata")
     write_embryo_demo(output / "embryo")
+    write_sam_demo(output / "sam")
+    write_demo_model(output / "sam-tiny")
     (folder / "configs").symlink_to(PROJECT / "configs")
     encoder = ["--weights", "random:0", "--model", "sam2.1_hiera_tiny"]
     for command in (
         ["dataset", "convert-mask-attention", "--config", "configs/demo.yaml"],
         ["dataset", "process", "--config", "configs/dataset-process.yaml"],
         ["embryo", "extract", "demo-output/embryo/archives", "demo-output/embryo/extracted"],
+        ["sam", "train", "--config", "configs/sam-train.yaml", "demo-output/sam", "--epochs", "1"],
         ["features", "extract", "--images", "demo-output/sa1b", "--output", "demo-output/features", *encoder],
     ):
         line = [sys.executable, "-m", "commands.main", *command, "-q"]

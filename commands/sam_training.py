@@ -1,0 +1,214 @@
+"""``mvtk sam train``: fine-tune SAM's mask decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from commands.options import (
+    OUTPUT_PANEL,
+    ConfigOption,
+    DeviceOption,
+    DevicesExcludeOption,
+    DevicesPreferOption,
+    QuietOption,
+    split_list,
+    validated,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from toolkit.sam.train_options import TrainOptions
+    from toolkit.sam.training_events import EpochReport, TrainingEvent
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+LEARNING_PANEL = "Learning"
+CACHE_PANEL = "Images and embeddings"
+LORA_PANEL = "LoRA"
+
+
+@app.command(
+    epilog="Example: mvtk sam train demo-output/sam --model demo-output/sam-tiny --output sam-run --epochs 2"
+    " --learning-rate 1e-3"
+)
+def train(
+    data: Annotated[
+        Path, typer.Argument(readable=False, metavar="DIR", help="A dataset: images/ masks/ boxes/ summary.json.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", readable=False, metavar="RUN", help="The run's folder.")],
+    model: Annotated[
+        str, typer.Option(metavar="FOLDER|ID", help="A folder with a SAM model, or a Hugging Face id.")
+    ] = "facebook/sam-vit-base",
+    epochs: Annotated[int, typer.Option(metavar="N", help="How often every image is seen.")] = 10,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images at once; fewer where memory is short.")] = 4,
+    accumulate: Annotated[
+        int, typer.Option(metavar="N", help="Batches to a step.", rich_help_panel=LEARNING_PANEL)
+    ] = 1,
+    learning_rate: Annotated[
+        float, typer.Option(metavar="RATE", help="The highest one.", rich_help_panel=LEARNING_PANEL)
+    ] = 1e-5,
+    weight_decay: Annotated[float, typer.Option(metavar="DECAY", rich_help_panel=LEARNING_PANEL)] = 0.0,
+    warmup: Annotated[
+        float,
+        typer.Option(metavar="PART", help="The part of all steps in which it rises.", rich_help_panel=LEARNING_PANEL),
+    ] = 0.05,
+    max_grad_norm: Annotated[
+        float, typer.Option(metavar="N", help="Shorten longer gradients; 0: none.", rich_help_panel=LEARNING_PANEL)
+    ] = 0.0,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(help="auto: bf16 or fp16 on a GPU, fp32 on the CPU.", rich_help_panel=LEARNING_PANEL),
+    ] = "auto",
+    patience: Annotated[
+        int,
+        typer.Option(metavar="N", help="Stop after N epochs without a better one.", rich_help_panel=LEARNING_PANEL),
+    ] = 0,
+    select_by: Annotated[
+        Literal["loss", "iou"], typer.Option(help="What the best epoch is best by.", rich_help_panel=LEARNING_PANEL)
+    ] = "loss",
+    val_size: Annotated[
+        float,
+        typer.Option(metavar="PART", help="For validation, where there is no split.json.", rich_help_panel=CACHE_PANEL),
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of split, order and augmentation.")] = 0,
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--augment",
+            metavar="A,B",
+            help="colour, rotation, crop (the encoder runs for each image), boxes (costs nothing).",
+            rich_help_panel=CACHE_PANEL,
+        ),
+    ] = None,
+    cache_variants: Annotated[
+        Literal["none", "flips", "dihedral"],
+        typer.Option(help="Mirrored or also turned images in the cache.", rich_help_panel=CACHE_PANEL),
+    ] = "none",
+    cache: Annotated[
+        bool,
+        typer.Option("--cache/--no-cache", metavar=" ", help="Encode each image once.", rich_help_panel=CACHE_PANEL),
+    ] = True,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="DIR",
+            help="Where embeddings are kept.",
+            show_default="DIR/.mvtk-embeddings",
+            rich_help_panel=CACHE_PANEL,
+        ),
+    ] = None,
+    cache_dtype: Annotated[
+        Literal["float32", "float16"], typer.Option(help="Of embeddings on disk.", rich_help_panel=CACHE_PANEL)
+    ] = "float32",
+    lora: Annotated[
+        bool,
+        typer.Option("--lora", help="Train low-rank updates of the decoder's attention.", rich_help_panel=LORA_PANEL),
+    ] = False,
+    lora_rank: Annotated[int, typer.Option(metavar="N", rich_help_panel=LORA_PANEL)] = 8,
+    lora_alpha: Annotated[float, typer.Option(metavar="ALPHA", rich_help_panel=LORA_PANEL)] = 16.0,
+    panels: Annotated[
+        int, typer.Option(metavar="N", help="Validation images drawn after every epoch.", rich_help_panel=OUTPUT_PANEL)
+    ] = 4,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
+    device: DeviceOption = None,
+    devices_exclude: DevicesExcludeOption = None,
+    devices_prefer: DevicesPreferOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Fine-tune SAM's mask decoder; the image encoder is frozen and runs once an image.
+
+    Writes checkpoints, the best model as a whole, metrics.csv, plots, panels and the exact configuration into RUN.
+    """
+    from toolkit.sam.train_options import TrainOptions
+
+    options = validated(
+        TrainOptions,
+        data=data,
+        output=output,
+        model=model,
+        epochs=epochs,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        max_grad_norm=max_grad_norm,
+        precision=precision,
+        patience=patience,
+        select_by=select_by,
+        val_size=val_size,
+        seed=seed,
+        augment=split_list(augment or ()),
+        cache_variants=cache_variants,
+        cache=cache,
+        cache_dir=cache_dir,
+        cache_dtype=cache_dtype,
+        lora=lora,
+        lora_rank=lora_rank,
+        lora_alpha=lora_alpha,
+        panels=panels,
+        resume=resume,
+        device=device and ",".join(split_list(device)),
+        devices_exclude=split_list(devices_exclude or ()),
+        devices_prefer=split_list(devices_prefer or ()),
+    )
+    _run(options, quiet=quiet)
+
+
+def _run(options: TrainOptions, *, quiet: bool) -> None:
+    """Train and show it; a signal ends the run after the step under way.
+
+    Raises:
+        typer.Exit: a signal ended the run.
+        MvtkError: the run cannot begin or go on.
+    """
+    from contextlib import closing
+
+    from commands.consoles import error_console, say
+    from commands.exit_codes import SIGNAL_BASE
+    from toolkit.core.signals import stop_on_signals
+    from toolkit.sam.training import SamTraining
+
+    console = error_console()
+    with stop_on_signals() as stop, closing(SamTraining(options).run()) as events:
+        for event in events:
+            _show(console, event, quiet=quiet)
+            if stop.requested:
+                say(console, "interrupted: --resume goes on after the last whole epoch", "yellow")
+                raise typer.Exit(SIGNAL_BASE + (stop.signum or 2))
+
+
+def _show(console: Console, event: TrainingEvent, *, quiet: bool) -> None:
+    """Print what a person wants to know of an event; steps are drawn on a terminal only."""
+    from commands.consoles import output_console, say
+    from toolkit.sam.training_events import EncodingProgress, EpochReport, Notice, RunReport, StepReport
+
+    if isinstance(event, RunReport):
+        say(output_console(), f"{event.folder}: {event.epochs} epochs ({event.reason})")
+        say(output_console(), f"best: {_figures(event.best)}; at the start: {_figures(event.start)}")
+        if event.model is not None:
+            say(output_console(), f"model: {event.model}")
+    elif quiet:
+        return
+    elif isinstance(event, Notice):
+        say(console, event.text)
+    elif isinstance(event, EpochReport):
+        say(console, f"epoch {event.epoch}: {_figures(event)}{'  (best)' if event.is_best else ''}")
+    elif console.is_terminal and isinstance(event, StepReport):
+        console.print(f"{event.phase} {event.done}/{event.total}  loss {event.loss:.4f}", end="\r", highlight=False)
+    elif console.is_terminal and isinstance(event, EncodingProgress):
+        console.print(f"encoding {event.done}/{event.total}", end="\r", highlight=False)
+
+
+def _figures(epoch: EpochReport) -> str:
+    parts = [] if epoch.epoch == 0 else [f"training loss {epoch.train_loss:.4f}"]
+    parts += [f"validation loss {epoch.val_loss:.4f}", f"IoU {epoch.val_iou:.4f}"]
+    if epoch.train_s:
+        parts.append(f"{epoch.train_s:.1f} s, {epoch.waited_s:.1f} s of them waiting for data")
+    return ", ".join(parts)
