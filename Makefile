@@ -87,7 +87,7 @@ demo-sam: $(VENV)/.installed-all
 	@echo 'look at $(DEMO)/sam.png, $(DEMO)/sam-run/panels, $(DEMO)/sam-evaluation and $(DEMO)/sam-predictions/overlays'
 
 test: $(VENV)/.installed-all
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/.installed-all
 	$(BIN)/python -m pytest -m 'slow or gpu'
