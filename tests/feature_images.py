@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from tests.builders import gradient, write_image
 from toolkit.core.driver import run_to_end
 from toolkit.core.report import Report
+from toolkit.device_memory import OutOfMemoryError
 from toolkit.features import Weights
 from toolkit.features.bulk_fix import BulkFixJob
 from toolkit.features.options import BulkFixOptions
-from toolkit.features.sam2_encoder import OutOfMemoryError
 
 HEIGHT, WIDTH = 48, 64
 P4_SHAPE, P5_SHAPE = (1, 256, 64, 64), (1, 256, 32, 32)

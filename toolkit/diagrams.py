@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -94,6 +95,17 @@ class Diagram:
             x0, y0 = self._pixel(left, height)
             x1, y1 = self._pixel(right, 0)
             self._draw.rectangle((x0, min(y0, y1 - 1), max(x0, x1 - 1), y1), fill=colour)
+
+    def cells(self, counts_hw: NDArray[np.float64]) -> None:
+        """Colour the whole plane by the logarithm of counts: row 0 on top, white where there is nothing."""
+        width = self._width_px - _LEFT_PX - _RIGHT_PX
+        height = self._height_px - _TOP_PX - _BOTTOM_PX
+        # A logarithm: a few crowded cells must not make all others look empty.
+        levels_hw = np.log1p(counts_hw) / max(np.log1p(counts_hw.max(initial=0)), 1e-9)
+        heat_hwc = cv2.applyColorMap(np.rint((1 - levels_hw) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+        heat_hwc = np.where(counts_hw[..., None] > 0, heat_hwc, 255).astype(np.uint8)
+        enlarged_hwc = cv2.resize(heat_hwc, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        self._image.paste(Image.fromarray(np.asarray(enlarged_hwc, np.uint8)), (_LEFT_PX, _TOP_PX))
 
     def line(self, points_xy: Sequence[tuple[float, float]], colour: Colour = LINE_COLOURS[0]) -> None:
         """Draw a line through points; a point whose value is not finite interrupts it.

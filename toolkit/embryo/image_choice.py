@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.core.shuffling import shuffle_key
 from toolkit.embryo.frame_index import Frame, FrameIndex
 from toolkit.embryo.image_copy import FolderImage
 from toolkit.embryo.phases import Phase
 from toolkit.embryo.planes import FocalPlane
 from toolkit.embryo.prompts import prompt_of
 from toolkit.embryo.selection import select_frames
-from toolkit.embryo.stratification import shuffle_key
 
 
 @dataclass(frozen=True, slots=True)

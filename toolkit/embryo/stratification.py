@@ -10,12 +10,12 @@ shared out was 5.8 videos off its share without that change and 0.8 with it (med
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from toolkit.core.errors import OptionError
+from toolkit.core.shuffling import shuffle_key
 from toolkit.embryo.phases import PHASES, Phase
 
 SET_NAMES: Mapping[int, tuple[str, ...]] = {2: ("train", "test"), 3: ("train", "eval", "test")}
@@ -102,11 +102,6 @@ def set_shares(weights: Sequence[float]) -> list[float]:
     largest = max(weights)
     total = math.fsum(weight / largest for weight in weights)
     return [weight / largest / total for weight in weights]
-
-
-def shuffle_key(seed: int, name: str) -> bytes:
-    """Return what to sort names by for an order that looks random and that no version of any library changes."""
-    return hashlib.blake2b(f"{seed}\0{name}".encode(errors="surrogateescape"), digest_size=16).digest()
 
 
 def _traits(phases: Collection[Phase]) -> frozenset[_Trait]:

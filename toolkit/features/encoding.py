@@ -134,7 +134,7 @@ class EncodingStep(BatchStep[FeatureItem, PreparedImage]):
 
     def process_batch(self, batch: Sequence[PreparedImage]) -> Sequence[Outcome | Publishing]:
         """Encode a batch; where the memory does not suffice, its halves, and from then on smaller batches."""
-        from toolkit.features.sam2_encoder import OutOfMemoryError
+        from toolkit.device_memory import OutOfMemoryError
 
         try:
             p4, p5 = self.encoder.encode([image.tensor for image in batch])

@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from toolkit.core.errors import MvtkError
 from toolkit.core.extras import require_extra
+from toolkit.device_memory import within_memory
 from toolkit.features.weights import Weights, check_encoder_state, read_encoder_state
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-T = TypeVar("T")
 EncoderDtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 PreparedImage: TypeAlias = "Tensor"
 """What :meth:`Sam2Encoder.prepare` makes of an image; its form depends on the device."""
@@ -42,11 +42,7 @@ _P5_LEVEL: Final = 3
 
 _REASON_LENGTH: Final = 200
 _OLDEST_TORCH: Final = (2, 10)
-_NO_MEMORY: Final = re.compile(r"out of memory|can't allocate memory|ALLOC_FAILED")
-
-
-class OutOfMemoryError(MvtkError):
-    """The memory of the device does not suffice for a batch; what the batch took is free again."""
+_SMALLER = "use a smaller --batch-size, or another device"
 
 
 class Sam2Encoder:
@@ -75,8 +71,8 @@ class Sam2Encoder:
 
         self._device = torch.device(device)
         self._dtype = dtype
-        encoder = _within_memory(
-            lambda: encoder.to(self._device), f"{weights.model.name} does not fit the memory of {device}"
+        encoder = within_memory(
+            lambda: encoder.to(self._device), f"{weights.model.name} does not fit the memory of {device}", _SMALLER
         )
         # Made once: a GPU would have to be waited for each time.
         self._mean_chw = torch.tensor(_MEAN_RGB, device=self._device).view(3, 1, 1)
@@ -120,8 +116,10 @@ class Sam2Encoder:
             OutOfMemoryError: a smaller batch may do; its memory is free again.
             MvtkError: the encoder cannot be compiled.
         """
-        return _within_memory(
-            lambda: self._encode_batch(batch), f"not enough memory on {self._device} to encode a batch of {len(batch)}"
+        return within_memory(
+            lambda: self._encode_batch(batch),
+            f"not enough memory on {self._device} to encode a batch of {len(batch)}",
+            _SMALLER,
         )
 
     def _encode(self, batch: Sequence[PreparedImage]) -> Features:
@@ -241,24 +239,6 @@ def _exact_float32(device: torch.device, dtype: EncoderDtype) -> Iterator[None]:
     finally:
         for operation, precision in zip(operations, before, strict=True):
             operation.fp32_precision = precision
-
-
-def _within_memory(work: Callable[[], T], failure: str) -> T:
-    """Return what ``work`` returns.
-
-    Raises:
-        OutOfMemoryError: the memory did not suffice; what ``work`` took has been freed.
-    """
-    import torch
-
-    try:
-        return work()
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and _NO_MEMORY.search(str(error)) is None:
-            raise
-    # Here the error is gone, and with it the frames that held the tensors: raised above, it would keep them alive.
-    torch.cuda.empty_cache()
-    raise OutOfMemoryError(failure, "use a smaller --batch-size, or another device")
 
 
 def _with_compile_errors(encode: Callable[[Sequence[PreparedImage]], Features]) -> Callable[..., Features]:

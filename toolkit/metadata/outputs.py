@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def make_outputs(
 
 
 def find_stale(outputs: Sequence[MetadataOutput], output_dir: Path, kinds: Sequence[Kind], shard: Shard) -> list[Path]:
-    """Return the metadata files of these kinds that an earlier run wrote and this one has no samples for.
+    """Return the metadata files of these kinds that an earlier run wrote from the same raw data, and this one does not.
 
     Left beside the new files, such as a ``test_*.npy`` of a run with other splits, they would hold images that are for
     training now.
@@ -132,8 +132,9 @@ def find_stale(outputs: Sequence[MetadataOutput], output_dir: Path, kinds: Seque
         MvtkError: one cannot be read.
     """
     made = {output.target for output in outputs}
+    roots = {open_metadata(output.made).info.root for output in outputs}
     candidates = (output_dir / output_name(split, kind, shard) for kind in kinds for split in _SPLITS)
-    return [path for path in candidates if path not in made and path.is_file() and _is_ours(path)]
+    return [path for path in candidates if path not in made and path.is_file() and _is_of_root(path, roots)]
 
 
 def publish_outputs(
@@ -174,11 +175,13 @@ def publish_outputs(
     return {output.target.name: state for output, state in states.items()} | {path.name: "removed" for path in stale}
 
 
-def _is_ours(path: Path) -> bool:
+def _is_of_root(path: Path, roots: Collection[str]) -> bool:
+    """Tell whether an earlier run wrote a file from one of these raw data folders."""
     try:
-        return open_metadata(path).info.written_by == WRITTEN_BY
+        info = open_metadata(path).info
     except MetadataError:
         return False
+    return info.written_by == WRITTEN_BY and info.root in roots
 
 
 def _is_partial(path: Path) -> bool:

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from toolkit.core.files import require_apart
+from toolkit.diagrams import Diagram
 from toolkit.metadata.reading import MetadataFile
 from toolkit.metadata.statistics import rows_an_image
 from toolkit.metadata.verification import samples_of_rows
 from toolkit.preview import Tile, contact_sheet, save_png
 
 _PANEL_PX: Final = 460
-_LEFT_PX: Final = 64
-_RIGHT_PX: Final = 24
-_TOP_PX: Final = 40
-_BOTTOM_PX: Final = 52
-_TEXT_PX: Final = 13
-_TITLE_PX: Final = 15
-_BACKGROUND: Final = (255, 255, 255)
-_INK: Final = (40, 40, 44)
-_GRID: Final = (226, 226, 230)
-_BAR: Final = (0, 114, 178)
 _HEAT_CELLS: Final = 48
 _SIZE_CELLS: Final = 60
 _MAX_BARS: Final = 24
@@ -37,8 +25,6 @@ _TICKS: Final = 4
 _MAX_LABELS: Final = 12
 _MAX_LONG_LABELS: Final = 5
 _HEADROOM: Final = 1.05
-
-_Range = tuple[float, float]
 
 
 def save_statistics_plot(file: MetadataFile, output: Path, *, overwrite: bool = False) -> None:
@@ -70,84 +56,9 @@ def save_statistics_plot(file: MetadataFile, output: Path, *, overwrite: bool = 
     save_png(output, sheet, overwrite=overwrite)
 
 
-class _Diagram:
-    """White paper with axes; data are drawn between them, in their own units."""
-
-    def __init__(self, title: str, x_label: str, y_label: str, x_range: _Range, y_range: _Range) -> None:
-        self._image = Image.new("RGB", (_PANEL_PX, _PANEL_PX), _BACKGROUND)
-        self._draw = ImageDraw.Draw(self._image)
-        self._font = ImageFont.load_default(_TEXT_PX)
-        self._x_range, self._y_range = x_range, y_range
-        middle_px = (_LEFT_PX + _PANEL_PX - _RIGHT_PX) / 2
-        title_font = ImageFont.load_default(_TITLE_PX)
-        self._draw.text((middle_px, _TOP_PX / 2), title, fill=_INK, font=title_font, anchor="mm")
-        self._draw.text((middle_px, _PANEL_PX - 8), x_label, fill=_INK, font=self._font, anchor="ms")
-        self._write_upwards(y_label)
-
-    @property
-    def picture_hwc(self) -> NDArray[np.uint8]:
-        """The diagram, (H, W, 3) uint8 RGB."""
-        left, top = self._pixel(self._x_range[0], self._y_range[1])
-        right, bottom = self._pixel(self._x_range[1], self._y_range[0])
-        corners = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
-        self._draw.rectangle(corners, outline=_INK)
-        return np.array(self._image)
-
-    def x_ticks(self, values: Sequence[float], labels: Sequence[str]) -> None:
-        """Write labels below the x axis."""
-        for value, label in zip(values, labels, strict=True):
-            x, _ = self._pixel(value, self._y_range[0])
-            y = _PANEL_PX - _BOTTOM_PX
-            self._draw.line((x, y, x, y + 4), fill=_INK)
-            self._draw.text((x, y + 6), label, fill=_INK, font=self._font, anchor="ma")
-
-    def y_ticks(self, values: Sequence[float], labels: Sequence[str], *, with_grid: bool = False) -> None:
-        """Write labels left of the y axis."""
-        for value, label in zip(values, labels, strict=True):
-            _, y = self._pixel(self._x_range[0], value)
-            end = _PANEL_PX - _RIGHT_PX if with_grid else _LEFT_PX
-            self._draw.line((_LEFT_PX - 4, y, end, y), fill=_GRID if with_grid else _INK)
-            self._draw.text((_LEFT_PX - 7, y), label, fill=_INK, font=self._font, anchor="rm")
-
-    def bar(self, left: float, right: float, height: float) -> None:
-        """Draw a bar that stands on the x axis."""
-        if height > 0:
-            x0, y0 = self._pixel(left, height)
-            x1, y1 = self._pixel(right, 0)
-            self._draw.rectangle((x0, min(y0, y1 - 1), max(x0, x1 - 1), y1), fill=_BAR)
-
-    def cells(self, counts_hw: NDArray[np.float64]) -> None:
-        """Colour the whole plane by counts: row 0 on top, white where there is nothing."""
-        width, height = _PANEL_PX - _LEFT_PX - _RIGHT_PX, _PANEL_PX - _TOP_PX - _BOTTOM_PX
-        # A logarithm: a few crowded cells must not make all others look empty.
-        levels_hw = np.log1p(counts_hw) / max(np.log1p(counts_hw.max(initial=0)), 1e-9)
-        heat_hwc = cv2.applyColorMap(np.rint((1 - levels_hw) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-        heat_hwc = np.where(counts_hw[..., None] > 0, heat_hwc, 255).astype(np.uint8)
-        enlarged_hwc = cv2.resize(heat_hwc, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        self._image.paste(Image.fromarray(np.asarray(enlarged_hwc, np.uint8)), (_LEFT_PX, _TOP_PX))
-
-    def note(self, text: str) -> None:
-        """Write in the middle, where there is nothing to draw."""
-        middle_xy = ((_LEFT_PX + _PANEL_PX - _RIGHT_PX) / 2, (_TOP_PX + _PANEL_PX - _BOTTOM_PX) / 2)
-        self._draw.text(middle_xy, text, fill=_INK, font=self._font, anchor="mm")
-
-    def _pixel(self, x: float, y: float) -> tuple[float, float]:
-        across = (x - self._x_range[0]) / (self._x_range[1] - self._x_range[0])
-        up = (y - self._y_range[0]) / (self._y_range[1] - self._y_range[0])
-        width, height = _PANEL_PX - _LEFT_PX - _RIGHT_PX, _PANEL_PX - _TOP_PX - _BOTTOM_PX
-        return _LEFT_PX + across * width, _PANEL_PX - _BOTTOM_PX - up * height
-
-    def _write_upwards(self, text: str) -> None:
-        left, top, right, bottom = (round(edge) for edge in self._font.getbbox(text))
-        label = Image.new("RGB", (right - left + 2, bottom - top + 2), _BACKGROUND)
-        ImageDraw.Draw(label).text((1 - left, 1 - top), text, fill=_INK, font=self._font)
-        turned = label.rotate(90, expand=True)
-        self._image.paste(turned, (4, (_TOP_PX + _PANEL_PX - _BOTTOM_PX - turned.height) // 2))
-
-
 def _heat_map(file: MetadataFile, name: str) -> NDArray[np.uint8]:
     """Return where centres lie in their images; the y axis points down, as in an image."""
-    diagram = _Diagram(f"{name} in the image", "x / image width", "y / image height", (0, 1), (1, 0))
+    diagram = Diagram(f"{name} in the image", "x / image width", "y / image height", (0, 1), (1, 0))
     places_xy = _relative_places(file)
     if len(places_xy):
         counts_hw, _, _ = np.histogram2d(places_xy[:, 1], places_xy[:, 0], _HEAT_CELLS, ((0, 1), (0, 1)))
@@ -157,7 +68,7 @@ def _heat_map(file: MetadataFile, name: str) -> NDArray[np.uint8]:
     fractions = np.linspace(0, 1, _TICKS + 1)
     labels = [f"{fraction:g}" for fraction in fractions]
     diagram.x_ticks(fractions.tolist(), labels)
-    diagram.y_ticks(fractions.tolist(), labels)
+    diagram.y_ticks(fractions.tolist(), labels, with_grid=False)
     return diagram.picture_hwc
 
 
@@ -182,9 +93,9 @@ def _histogram(counts: NDArray[np.int64], x_label: str, y_label: str) -> NDArray
     edges = np.arange(lowest, highest + step + 1, step)
     heights, _ = np.histogram(counts, edges)
     highest_bar = max(1, int(heights.max()))
-    diagram = _Diagram(x_label, x_label, y_label, (0, len(heights)), (0, highest_bar * _HEADROOM))
+    diagram = Diagram(x_label, x_label, y_label, (0, len(heights)), (0, highest_bar * _HEADROOM))
     ticks = _round_ticks(highest_bar)
-    diagram.y_ticks(ticks, [_short(tick) for tick in ticks], with_grid=True)
+    diagram.y_ticks(ticks, [_short(tick) for tick in ticks])
     for position, height in enumerate(heights.tolist()):
         diagram.bar(position + 0.08, position + 0.92, height)
     names = [str(low) if step == 1 else f"{low}-{high - 1}" for low, high in itertools.pairwise(edges.tolist())]
@@ -197,9 +108,9 @@ def _visibility(file: MetadataFile) -> NDArray[np.uint8]:
     names = ("not labelled (0)", "hidden (1)", "visible (2)")
     heights = [int(np.count_nonzero(file.rows[:, 2] == value)) for value in range(len(names))]
     highest = max(1, *heights)
-    diagram = _Diagram("visibility", "visibility", "keypoints", (0, len(names)), (0, highest * _HEADROOM))
+    diagram = Diagram("visibility", "visibility", "keypoints", (0, len(names)), (0, highest * _HEADROOM))
     ticks = _round_ticks(highest)
-    diagram.y_ticks(ticks, [_short(tick) for tick in ticks], with_grid=True)
+    diagram.y_ticks(ticks, [_short(tick) for tick in ticks])
     for position, height in enumerate(heights):
         diagram.bar(position + 0.2, position + 0.8, height)
     diagram.x_ticks([position + 0.5 for position in range(len(names))], names)
@@ -214,7 +125,7 @@ def _box_sizes(file: MetadataFile) -> NDArray[np.uint8]:
     lowest = int(np.floor(logs_wh.min(initial=0)))
     highest = max(lowest + 1, int(np.ceil(logs_wh.max(initial=1))))
     span = (float(lowest), float(highest))
-    diagram = _Diagram("size of boxes", "width in pixels", "height in pixels", span, span)
+    diagram = Diagram("size of boxes", "width in pixels", "height in pixels", span, span)
     if len(sound_wh):
         counts_hw, _, _ = np.histogram2d(logs_wh[:, 1], logs_wh[:, 0], _SIZE_CELLS, (span, span))
         diagram.cells(counts_hw[::-1])
@@ -223,7 +134,7 @@ def _box_sizes(file: MetadataFile) -> NDArray[np.uint8]:
     decades = list(range(lowest, highest + 1))
     labels = [_short(10.0**decade) for decade in decades]
     diagram.x_ticks(decades, labels)
-    diagram.y_ticks(decades, labels)
+    diagram.y_ticks(decades, labels, with_grid=False)
     return diagram.picture_hwc
 
 

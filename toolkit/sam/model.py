@@ -15,11 +15,10 @@ from toolkit.core.files import read_bytes
 from toolkit.device_memory import within_memory
 from toolkit.sam.lora import LoraOptions
 from toolkit.sam.preprocessing import IMAGE_MEAN_RGB, IMAGE_STD_RGB
+from toolkit.sam.train_options import DEFAULT_MODEL
 from toolkit.sam.trainable_sam import Decoded, EncoderDtype, TrainableSam
 
 __all__ = ["DEFAULT_MODEL", "Decoded", "EncoderDtype", "LoraOptions", "TrainableSam", "load_trainable_sam"]
-
-DEFAULT_MODEL: Final = "facebook/sam-vit-base"
 
 _REPO_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CLASSES: Final = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model"}

@@ -18,7 +18,7 @@ from typing import Any, Final
 from toolkit.annotations.json_text import parse_json
 from toolkit.core.errors import InputProblemsError, MvtkError, OptionError
 from toolkit.core.files import read_bytes, require_writable, write_bytes
-from toolkit.embryo.stratification import shuffle_key
+from toolkit.core.shuffling import shuffle_key
 from toolkit.sam.layout import SamLayout, read_layout
 
 SPLIT_NAME: Final = "split.json"

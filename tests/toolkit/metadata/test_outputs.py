@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.metadata_files import sample_columns
@@ -13,12 +14,13 @@ from tests.raw_annotations import read_samples
 from toolkit.core.errors import InputProblemsError, MvtkError
 from toolkit.core.options import ALL, Shard
 from toolkit.metadata.columns import KINDS, SampleColumns
-from toolkit.metadata.outputs import MetadataOutput, find_stale, make_outputs, output_name, publish_outputs
+from toolkit.metadata.outputs import WRITTEN_BY, MetadataOutput, find_stale, make_outputs, output_name, publish_outputs
 from toolkit.metadata.raw_sources import RawSource
 from toolkit.metadata.reading import FileIdentity, open_metadata
-from toolkit.metadata.record import SourceInfo
+from toolkit.metadata.record import MetadataInfo, SourceInfo
 from toolkit.metadata.splitting import Split
 from toolkit.metadata.spool import Part, PartWriter
+from toolkit.metadata.writing import write_metadata
 
 BOX = (1.0, 2.0, 3.0, 4.0)
 
@@ -185,6 +187,10 @@ def test_what_has_no_samples_any_more_is_removed_when_that_is_asked_for(
     (folder / "test_teacher.npy").write_bytes(b"somebody's own")
     found = find_stale(outputs, folder, KINDS, ALL)
     assert found == [stale]
+    elsewhere = MetadataInfo("../other-raw", "train", written_by=WRITTEN_BY)
+    nobody = SampleColumns.build("landmarker", [], *(np.zeros(shape, np.int64) for shape in ((0, 2), 0, (0, 3), 0)))
+    write_metadata(folder / "train_landmarker.npy", "landmarker", elsewhere, [nobody])
+    assert find_stale(outputs, folder, KINDS, ALL) == [stale]
     with pytest.raises(InputProblemsError, match=r"test_detector.npy is of an earlier run"):
         publish_outputs(outputs, found, complete=True, overwrite=False, hint="")
     assert publish_outputs(outputs, found, complete=True, overwrite=True, hint="")["test_detector.npy"] == "removed"
