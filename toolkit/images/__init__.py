@@ -7,7 +7,14 @@ from toolkit.core.lazy import lazy_names
 if TYPE_CHECKING:
     from toolkit.images.decoding import Decoded, load_image, read_size
     from toolkit.images.files import ImageError
-    from toolkit.images.letterboxing import Interpolation, LetterboxGeometry, letterbox, letterbox_geometry
+    from toolkit.images.letterboxing import (
+        Interpolation,
+        LetterboxGeometry,
+        letterbox,
+        letterbox_geometry,
+        pad_to_frame,
+        scale_to_fit,
+    )
     from toolkit.images.masks import load_mask, resize_mask
     from toolkit.images.policies import MAX_PIXELS, ExifPolicy, MaskValues
 
@@ -23,8 +30,10 @@ __all__ = [
     "letterbox_geometry",
     "load_image",
     "load_mask",
+    "pad_to_frame",
     "read_size",
     "resize_mask",
+    "scale_to_fit",
 ]
 
 __getattr__ = lazy_names(
@@ -32,7 +41,14 @@ __getattr__ = lazy_names(
     {
         "decoding": ("Decoded", "load_image", "read_size"),
         "files": ("ImageError",),
-        "letterboxing": ("Interpolation", "LetterboxGeometry", "letterbox", "letterbox_geometry"),
+        "letterboxing": (
+            "Interpolation",
+            "LetterboxGeometry",
+            "letterbox",
+            "letterbox_geometry",
+            "pad_to_frame",
+            "scale_to_fit",
+        ),
         "masks": ("load_mask", "resize_mask"),
         "policies": ("MAX_PIXELS", "ExifPolicy", "MaskValues"),
     },

@@ -1,4 +1,4 @@
-"""The one letterbox: an image or mask scaled to fit a square and padded in the middle of it."""
+"""The one letterbox: an image or mask scaled to fit a frame and padded in the middle of it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _CV2_MAX_CHANNELS = 128  # CV_CN_MAX of OpenCV 5; 512 before
 
 @dataclass(frozen=True, slots=True)
 class LetterboxGeometry:
-    """Where an image lies in its letterbox square.
+    """Where an image lies in its letterbox.
 
     A point of the image, in pixels, lies at ``(x * width / image_width + left, y * height / image_height + top)``.
 
     Attributes:
-        imgsz: side of the square in pixels.
+        frame_hw: height and width of what it is padded to, in pixels.
         ratio: what the long side was multiplied by; the short side's factor differs by its rounding.
         height: height of the scaled image in pixels.
         width: width of the scaled image in pixels.
@@ -36,7 +36,7 @@ class LetterboxGeometry:
         left: columns of padding left of it.
     """
 
-    imgsz: int
+    frame_hw: tuple[int, int]
     ratio: float
     height: int
     width: int
@@ -44,8 +44,10 @@ class LetterboxGeometry:
     left: int
 
 
-def letterbox_geometry(height: int, width: int, imgsz: int) -> LetterboxGeometry:
-    """Return where Ultralytics' validation dataset with ``rect=False`` puts an image of this size.
+def letterbox_geometry(
+    height: int, width: int, imgsz: int, frame_hw: tuple[int, int] | None = None
+) -> LetterboxGeometry:
+    """Return where Ultralytics' validation dataset puts an image of this size.
 
     Source: Ultralytics 8.4, ``BaseDataset.load_image`` (long side to imgsz, short side rounded up) and then
     ``LetterBox(scaleup=False)`` (centred, the odd pixel of padding below and right).
@@ -53,10 +55,12 @@ def letterbox_geometry(height: int, width: int, imgsz: int) -> LetterboxGeometry
     Args:
         height: the image's height in pixels.
         width: the image's width in pixels.
-        imgsz: side of the square in pixels.
+        imgsz: what the long side is scaled to, in pixels.
+        frame_hw: height and width of what the scaled image is padded to, each at least the image's: the shape of a
+            batch with ``rect=True``. None: the square of side ``imgsz``, as with ``rect=False``.
 
     Raises:
-        ValueError: a side is smaller than 1.
+        ValueError: a side is smaller than 1, or the frame is smaller than the scaled image.
     """
     if min(height, width, imgsz) < 1:
         raise ValueError(f"letterbox of {height} x {width} in {imgsz}: every side must be at least 1")
@@ -64,13 +68,16 @@ def letterbox_geometry(height: int, width: int, imgsz: int) -> LetterboxGeometry
     # min: the product of the long side may come out a rounding error above imgsz.
     scaled_height = min(math.ceil(height * ratio), imgsz)
     scaled_width = min(math.ceil(width * ratio), imgsz)
+    frame_height, frame_width = frame_hw or (imgsz, imgsz)
+    if frame_height < scaled_height or frame_width < scaled_width:
+        raise ValueError(f"{scaled_height} x {scaled_width} does not fit {frame_height} x {frame_width}")
     return LetterboxGeometry(
-        imgsz=imgsz,
+        frame_hw=(frame_height, frame_width),
         ratio=ratio,
         height=scaled_height,
         width=scaled_width,
-        top=(imgsz - scaled_height) // 2,
-        left=(imgsz - scaled_width) // 2,
+        top=(frame_height - scaled_height) // 2,
+        left=(frame_width - scaled_width) // 2,
     )
 
 
@@ -100,16 +107,45 @@ def letterbox(
         ValueError: a side is smaller than 1.
     """
     geometry = letterbox_geometry(image.shape[0], image.shape[1], imgsz)
-    padded = np.full((imgsz, imgsz, *image.shape[2:]), fill, image.dtype)
-    inner = padded[geometry.top : geometry.top + geometry.height, geometry.left : geometry.left + geometry.width]
-    if inner.shape == image.shape:
-        inner[:] = image
-    elif image.ndim == 2:
-        inner[:] = cv2.resize(image, (geometry.width, geometry.height), interpolation=_FLAGS[interpolation])
-    else:
-        for first in range(0, image.shape[2], _CV2_MAX_CHANNELS):
-            channels = slice(first, first + _CV2_MAX_CHANNELS)
-            block = np.ascontiguousarray(image[..., channels])
-            resized = cv2.resize(block, (geometry.width, geometry.height), interpolation=_FLAGS[interpolation])
-            inner[..., channels] = resized.reshape(inner[..., channels].shape)  # cv2 drops a single channel's axis
+    return pad_to_frame(scale_to_fit(image, geometry, interpolation), geometry, fill)
+
+
+def scale_to_fit(image: NDArray[Any], geometry: LetterboxGeometry, interpolation: Interpolation) -> NDArray[Any]:
+    """Return an image at the size that it has in its letterbox: the first half of `letterbox`.
+
+    Args:
+        image: HxW or HxWxC, of the dtypes that `letterbox` takes.
+        geometry: of an image of this size.
+        interpolation: "bilinear" for images; "nearest" (pixel centres) for masks.
+
+    Returns:
+        (geometry.height, geometry.width) with the image's channels and dtype; the image itself where it has that size.
+    """
+    size_wh = (geometry.width, geometry.height)
+    if image.shape[:2] == (geometry.height, geometry.width):
+        return image
+    if image.ndim == 2:
+        return cv2.resize(image, size_wh, interpolation=_FLAGS[interpolation])
+    scaled = np.empty((geometry.height, geometry.width, image.shape[2]), image.dtype)
+    for first in range(0, image.shape[2], _CV2_MAX_CHANNELS):
+        channels = slice(first, first + _CV2_MAX_CHANNELS)
+        resized = cv2.resize(np.ascontiguousarray(image[..., channels]), size_wh, interpolation=_FLAGS[interpolation])
+        scaled[..., channels] = resized.reshape(scaled[..., channels].shape)  # cv2 drops a single channel's axis
+    return scaled
+
+
+def pad_to_frame(scaled: NDArray[Any], geometry: LetterboxGeometry, fill: float) -> NDArray[Any]:
+    """Return a scaled image in the middle of its frame: the second half of `letterbox`.
+
+    Args:
+        scaled: HxW or HxWxC, as `scale_to_fit` returns it.
+        geometry: the one that it was scaled by.
+        fill: value of the padding, in the image's own scale.
+
+    Returns:
+        (*geometry.frame_hw) with the image's channels and dtype, C-contiguous, a new array.
+    """
+    padded = np.full((*geometry.frame_hw, *scaled.shape[2:]), fill, scaled.dtype)
+    bottom, right = geometry.top + geometry.height, geometry.left + geometry.width
+    padded[geometry.top : bottom, geometry.left : right] = scaled
     return padded

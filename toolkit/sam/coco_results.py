@@ -6,16 +6,15 @@ compressed RLE, ``score``; ``bbox`` and ``area`` are added, as COCO's annotation
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.annotations.rle import parse_segmentations
+from toolkit.prediction_records import CocoResult
 from toolkit.sam.mask_bounds import mask_boxes
-
-CocoResult: TypeAlias = dict[str, Any]
 
 
 def coco_results(
@@ -54,18 +53,3 @@ def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
     """Return the mask of what :func:`encode_rle` made, (H, W) bool."""
     height, width = rle["size"]
     return parse_segmentations([rle], height, width).mask_hw(0).astype(np.bool_)
-
-
-def image_ids(names: Iterable[str]) -> dict[str, int | str]:
-    """Return the ``image_id`` of each image's name without its suffix.
-
-    Where all last parts of the names are numbers, no two equal, those are the ids: COCO's own images are named so,
-    with leading zeros. Otherwise the names themselves are.
-    """
-    known = list(names)
-    stems = [name.rpartition("/")[2] for name in known]
-    if all(stem.isascii() and stem.isdecimal() for stem in stems):
-        numbers = [int(stem) for stem in stems]
-        if len(set(numbers)) == len(numbers):
-            return dict(zip(known, numbers, strict=True))
-    return {name: name for name in known}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from toolkit.core.batch import Figure, Outcome, Publishing
+from toolkit.device_memory import HalvingStep
 from toolkit.sam.coco_results import encode_rle
 from toolkit.sam.embedding_cache import EmbeddingCache, EmbeddingKey, hash_image
 from toolkit.sam.evaluation_tables import InstanceRow, InstanceScores
@@ -19,7 +20,6 @@ from toolkit.sam.inference import PredictedMasks, PromptedImage, embed, predict_
 from toolkit.sam.layout import SampleFiles
 from toolkit.sam.metrics import score_masks
 from toolkit.sam.model import load_trainable_sam
-from toolkit.sam.model_step import ModelStep
 from toolkit.sam.samples import SamSample, load_sample
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class EvaluationSettings:
     with_masks: bool
 
 
-class EvaluateSamStep(ModelStep[EvaluationItem, ReadSample]):
+class EvaluateSamStep(HalvingStep[EvaluationItem, ReadSample]):
     """Predict and score the masks of one sample.
 
     Args:

@@ -1,17 +1,14 @@
-"""What the jobs that run a SAM over many images share: their options, their devices, and smaller batches in need."""
+"""The options that the jobs which run a SAM over many images share, and their devices."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Final
 
 from pydantic import ConfigDict, Field
 
-from toolkit.core.batch import BatchStep, ItemT, Outcome, PreparedT, Publishing
 from toolkit.core.devices import resolve_devices
 from toolkit.core.options import DeviceBatchOptions
-from toolkit.device_memory import OutOfMemoryError
 from toolkit.sam.model import DEFAULT_MODEL
 
 _CPU_BATCH: Final = 1
@@ -44,31 +41,3 @@ class ModelOptions(DeviceBatchOptions):
     def images_at_once(self, devices: Sequence[str]) -> int:
         """Return the batch size on these devices."""
         return self.batch_size or (_CPU_BATCH if "cpu" in devices else _GPU_BATCH)
-
-
-class ModelStep(BatchStep[ItemT, PreparedT]):
-    """A batch step that does a batch in halves, and from then on smaller ones, where the memory does not suffice."""
-
-    def process_batch(self, batch: Sequence[PreparedT]) -> Sequence[Outcome | Publishing]:
-        """Do a batch.
-
-        Raises:
-            OutOfMemoryError: the memory does not suffice for one item.
-            MvtkError: the trouble of an item that is alone in its batch.
-        """
-        try:
-            return self.process_at_once(batch)
-        except OutOfMemoryError:
-            if len(batch) == 1:
-                raise
-        half = len(batch) // 2
-        self.batch_size = min(self.batch_size, half)
-        return [*self.process_batch(batch[:half]), *self.process_batch(batch[half:])]
-
-    @abstractmethod
-    def process_at_once(self, batch: Sequence[PreparedT]) -> Sequence[Outcome | Publishing]:
-        """Do all items of a batch together; see :meth:`toolkit.core.batch.BatchStep.process_batch`.
-
-        Raises:
-            OutOfMemoryError: a smaller batch may do.
-        """

@@ -23,16 +23,10 @@ from toolkit.core.errors import MvtkError, OptionError
 from toolkit.core.extras import require_installed
 from toolkit.core.files import make_folder, read_bytes
 from toolkit.core.listing import require_folder, walk_files, walk_sorted
+from toolkit.device_memory import HalvingStep
 from toolkit.images import load_image
 from toolkit.images.search import image_stem, is_image
-from toolkit.preview import save_png
-from toolkit.sam.coco_results import coco_results
-from toolkit.sam.detection import Detector, Prompts, load_detector
-from toolkit.sam.inference import PredictedMasks, embed, predict_masks, prompted_image
-from toolkit.sam.model import load_trainable_sam
-from toolkit.sam.model_step import ModelOptions, ModelStep
-from toolkit.sam.panels import paint_instances, write_labels
-from toolkit.sam.prediction_records import (
+from toolkit.prediction_records import (
     RECORDS,
     RESULTS_NAME,
     Record,
@@ -42,6 +36,13 @@ from toolkit.sam.prediction_records import (
     read_record,
     write_record,
 )
+from toolkit.preview import save_png
+from toolkit.sam.coco_results import coco_results
+from toolkit.sam.detection import Detector, Prompts, load_detector
+from toolkit.sam.inference import PredictedMasks, embed, predict_masks, prompted_image
+from toolkit.sam.model import load_trainable_sam
+from toolkit.sam.model_step import ModelOptions
+from toolkit.sam.panels import paint_instances, write_labels
 from toolkit.sam.prompt_files import parse_prompts
 from toolkit.sam.run_models import tuned_model
 
@@ -135,7 +136,7 @@ class ReadImage:
     warnings: tuple[str, ...]
 
 
-class PredictSamStep(ModelStep[ImageItem, ReadImage]):
+class PredictSamStep(HalvingStep[ImageItem, ReadImage]):
     """Predict the masks of one image's boxes.
 
     Args:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from toolkit.annotations.rle import parse_segmentations
-from toolkit.sam.coco_results import coco_results, decode_rle, encode_rle, image_ids
+from toolkit.prediction_records import image_ids
+from toolkit.sam.coco_results import coco_results, decode_rle, encode_rle
 
 
 @given(arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12))))

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.device_memory import OutOfMemoryError
+from toolkit.device_memory import HalvingStep, OutOfMemoryError
 from toolkit.sam import inference
 from toolkit.sam.embedding import Embedding
 from toolkit.sam.inference import PredictedMasks, embed, predict_masks, prompted_image
-from toolkit.sam.model_step import ModelStep
 from toolkit.sam.trainable_sam import Decoded, TrainableSam
 
 BOXES = np.array([[10, 5, 60, 40], [0, 0, 30, 70], [33.5, 20, 80.25, 66]], np.float32)
@@ -106,7 +105,7 @@ def test_the_decoder_is_left_in_training_as_it_was(sam: TrainableSam) -> None:
     assert not sam.model.mask_decoder.training
 
 
-class Halving(ModelStep[str, int]):
+class Halving(HalvingStep[str, int]):
     """Doubles numbers, three at most at once."""
 
     def __init__(self) -> None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from toolkit.annotations.json_text import parse_json
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import atomic_write, make_folder, read_bytes, write_bytes
 from toolkit.core.listing import list_files
-from toolkit.sam.coco_results import CocoResult, image_ids
+
+CocoResult: TypeAlias = dict[str, Any]
+"""One object of COCO's list of results (https://cocodataset.org/#format-results), without its ``image_id``."""
 
 RECORDS: Final = "records"
 RESULTS_NAME: Final = "predictions.json"
@@ -34,7 +36,7 @@ class Record:
         made_by: what tells the model, and the options that change its masks, from others.
         boxes: what tells the boxes from others: :func:`content_mark` of their file, or the detector's name.
         parts: the folders with other files of the image.
-        results: as :func:`toolkit.sam.coco_results.coco_results` gives them.
+        results: what was found, an object a result.
     """
 
     made_by: str
@@ -127,3 +129,18 @@ def merge_records(output: Path, made_by: str) -> tuple[int, int]:
 def _lines(results: Sequence[CocoResult], image_id: int | str) -> Iterator[bytes]:
     for result in results:
         yield json.dumps({"image_id": image_id, **result}, separators=(",", ":")).encode()
+
+
+def image_ids(names: Iterable[str]) -> dict[str, int | str]:
+    """Return the ``image_id`` of each image's name without its suffix.
+
+    Where all last parts of the names are numbers, no two equal, those are the ids: COCO's own images are named so,
+    with leading zeros. Otherwise the names themselves are.
+    """
+    known = list(names)
+    stems = [name.rpartition("/")[2] for name in known]
+    if all(stem.isascii() and stem.isdecimal() for stem in stems):
+        numbers = [int(stem) for stem in stems]
+        if len(set(numbers)) == len(numbers):
+            return dict(zip(known, numbers, strict=True))
+    return {name: name for name in known}
