@@ -49,16 +49,19 @@ _KEYS: Final = {field.name for field in fields(Record)}
 
 
 def model_mark(model: str) -> str:
-    """Return what tells a model from others: the BLAKE2b of its weights, or its name where it is no folder here.
+    """Return what tells a model from others: the BLAKE2b of its weights, or its name where there is no such path here.
+
+    Args:
+        model: a folder with weights as safetensors, one file of weights, or a name.
 
     Raises:
         MvtkError: the weights cannot be read.
     """
-    folder = Path(model)
-    if not folder.is_dir():
+    named = Path(model)
+    if not named.exists():
         return model
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(named.glob("*.safetensors")) if named.is_dir() else [named]:
         digest.update(path.name.encode())
         try:
             with path.open("rb") as stream:

@@ -58,10 +58,14 @@ class YoloPolygon(NamedTuple):
 
 
 class LabelProblem(NamedTuple):
-    """What is wrong in a label file, and on which line (counted from 1)."""
+    """What is wrong in a label file, and on which line (counted from 1).
+
+    ``is_repeat``: the row is another row once more, and nothing is lost where it is left out.
+    """
 
     line: int
     text: str
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def parse_labels(text: str | bytes, *, class_count: int | None = None) -> Parsed
                 boxes.append(row)
             else:
                 polygons.append(row)
-        problems.extend(LabelProblem(line, fault) for fault in faults)
+        problems.extend(LabelProblem(line, fault, row is not None) for fault in faults)
     if len(first_line_of_kind) > 1:
         (_, first), (kind, line) = first_line_of_kind.items()
         other = "polygon" if kind == "box" else "box"

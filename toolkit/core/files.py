@@ -117,6 +117,41 @@ def atomic_write(
         raise explain_os_error(error, target, "write") from error
 
 
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give the path of a temporary file, for a library that writes to a path alone, and publish it as ``target``.
+
+    What ``target`` was is replaced when the block ends without an exception. Where the block has made no file,
+    ``target`` stays as it is.
+
+    Args:
+        target: the file to make or replace; its folder must exist.
+
+    Raises:
+        StopRunError: no space is left.
+        MvtkError: the file cannot be written; the line names it.
+    """
+    final = Path(os.path.realpath(target))
+    temporary = final.with_name(_temporary_name())
+    try:
+        try:
+            yield temporary
+            if os.path.lexists(temporary):
+                descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    _copy_ownership(final, descriptor)
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                _publish(temporary, final, overwrite=True)
+                sync_folder(final.parent)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+    except OSError as error:
+        raise explain_os_error(error, target, "write") from error
+
+
 def write_bytes(target: Path, data: bytes, *, overwrite: bool = False) -> None:
     """Write ``data`` to ``target`` atomically; see :func:`atomic_write` for the arguments and errors."""
     with atomic_write(target, overwrite=overwrite) as stream:

@@ -12,10 +12,9 @@ from toolkit.annotations.yolo_data_yaml import MAX_CLASSES, find_data_yaml, form
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import read_bytes, write_bytes
 from toolkit.dataset.pairing import Pair
+from toolkit.npz.pair_options import RGB_AND_MASK
 
 DATA_YAML = "data.yaml"
-RGB_AND_MASK = 4
-"""Channels of an RGB image with its mask."""
 KEPT = "data.yaml exists with other content and was kept; --overwrite replaces it"
 _MARK = "# Written by mvtk; it is kept as it is once it was edited. Checksum: "
 

@@ -134,13 +134,13 @@ def scale_to_fit(image: NDArray[Any], geometry: LetterboxGeometry, interpolation
     return scaled
 
 
-def pad_to_frame(scaled: NDArray[Any], geometry: LetterboxGeometry, fill: float) -> NDArray[Any]:
+def pad_to_frame(scaled: NDArray[Any], geometry: LetterboxGeometry, fill: float | tuple[float, ...]) -> NDArray[Any]:
     """Return a scaled image in the middle of its frame: the second half of `letterbox`.
 
     Args:
         scaled: HxW or HxWxC, as `scale_to_fit` returns it.
         geometry: the one that it was scaled by.
-        fill: value of the padding, in the image's own scale.
+        fill: value of the padding, in the image's own scale; or one a channel.
 
     Returns:
         (*geometry.frame_hw) with the image's channels and dtype, C-contiguous, a new array.

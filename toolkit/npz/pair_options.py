@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from toolkit.images.policies import MAX_PIXELS, ExifPolicy, MaskValues
+
+RGB_AND_MASK: Final = 4
+"""Channels of an RGB image with its mask."""
 
 Compression = Literal["fast", "zlib", "none"]
 

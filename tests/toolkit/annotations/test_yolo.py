@@ -141,7 +141,7 @@ def test_a_pixel_beyond_the_border_of_a_small_image_is_normal() -> None:
 
 def test_repeated_rows_are_found_as_ultralytics_finds_them() -> None:
     parsed = parse_labels("0 0.5 0.5 0.1 0.1\n1 0.5 0.5 0.1 0.1\n0 0.50 0.500000001 .1 .1\n")
-    assert parsed.problems == (LabelProblem(3, "repeats line 1"),)
+    assert parsed.problems == (LabelProblem(3, "repeats line 1", is_repeat=True),)
     assert [box.class_id for box in parsed.boxes] == [0, 1]
 
 

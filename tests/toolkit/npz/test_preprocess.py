@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tests.builders import blob_mask, gradient
 from toolkit.core.errors import MissingExtraError, MvtkError
 from toolkit.images import letterbox
-from toolkit.npz.preprocess import PreprocessError, preprocess_npz_array, preprocess_npz_for_yolo
+from toolkit.npz.pair_arrays import PreprocessError
+from toolkit.npz.preprocess import preprocess_npz_array, preprocess_npz_for_yolo
 
 RGB = gradient(24, 32)
 MASK = blob_mask(24, 32)

@@ -1,0 +1,1 @@
+"""YOLO by Ultralytics, on mask-attention NPZ datasets and on plain ones: prepare, train, validate, predict, export."""
