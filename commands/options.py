@@ -31,17 +31,23 @@ def _apply_config(context: typer.Context, path: Path | None) -> Path | None:
     from toolkit.core.config import load_config
 
     parameters = {
-        parameter.name: parameter
+        _config_name(parameter): parameter
         for parameter in context.command.params
         if parameter.name and parameter.name not in {"config", "help"}
     }
     values = load_config(path, parameters.keys())
     context.default_map = {
-        name: _as_typed(value, several=bool(getattr(parameters[name], "multiple", False)))
+        str(parameters[name].name): _as_typed(value, several=bool(getattr(parameters[name], "multiple", False)))
         for name, value in values.items()
         if value is not None
     }
     return path
+
+
+def _config_name(parameter: Any) -> str:
+    """Return what a configuration file calls an option: its long flag, in snake case; an argument's own name."""
+    flags = [flag for flag in parameter.opts if flag.startswith("--")]
+    return (flags[0].removeprefix("--") if flags else str(parameter.name)).replace("-", "_")
 
 
 def _as_typed(value: Any, *, several: bool) -> str | list[str]:

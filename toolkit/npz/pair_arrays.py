@@ -50,7 +50,21 @@ def load_rgb_and_mask(path: Path) -> NDArray[np.uint8]:
         MvtkError: as `load_pair_arrays`; or the image has neither one nor three channels.
         PreprocessError: a dtype or value has no known scale.
     """
-    image_hwc, mask_hw = load_pair_arrays(path)
+    return join_rgb_and_mask(path, *load_pair_arrays(path))
+
+
+def join_rgb_and_mask(path: Path, image_hwc: NDArray[Any], mask_hw: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return an image and its mask as four 8-bit channels; see `load_rgb_and_mask`.
+
+    Args:
+        path: names the pair in errors.
+        image_hwc: HxWx1 or HxWx3.
+        mask_hw: HxW.
+
+    Raises:
+        MvtkError: the image has neither one nor three channels.
+        PreprocessError: a dtype or value has no known scale.
+    """
     channels = image_hwc.shape[2]
     if channels not in (_GREY, _RGB):
         raise PreprocessError(

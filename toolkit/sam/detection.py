@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.core.errors import MvtkError
+
+if TYPE_CHECKING:
+    from toolkit.yolo.detection import YoloDetector
+
+_RGB: Final = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,13 +45,29 @@ def load_detector(weights: Path, device: str) -> Detector:
     """Load a YOLO model to take boxes from.
 
     Args:
-        weights: its file.
+        weights: its file (.pt), or the folder of a run of ``mvtk yolo train``.
         device: ``cpu`` or a CUDA device as torch names it.
 
     Raises:
-        MvtkError: always: YOLO models cannot be loaded yet.
+        MissingExtraError: Ultralytics is not installed.
+        MvtkError: the model cannot be loaded, or takes a mask beside the image.
     """
-    raise MvtkError(
-        f"{weights}: boxes from a YOLO model on {device} need the group `mvtk yolo`, which is not there yet",
-        "save its detections as YOLO text files and give their folder with --boxes",
-    )
+    from toolkit.yolo.detection import YoloDetector
+
+    return _YoloPrompts(YoloDetector(weights, device), weights)
+
+
+class _YoloPrompts:
+    """A detector whose boxes are a YOLO model's."""
+
+    def __init__(self, detector: YoloDetector, weights: Path) -> None:
+        if detector.channels != _RGB:
+            raise MvtkError(
+                f"{weights}: takes {detector.channels} channels, image and mask, and there are images alone",
+                "save its boxes with mvtk yolo predict, and give their folder with --boxes",
+            )
+        self._detector = detector
+
+    def detect(self, images_hwc: Sequence[NDArray[np.uint8]]) -> list[Prompts]:
+        """Return the boxes in each (H, W, 3) uint8 RGB image, the most confident first."""
+        return [Prompts(found.boxes_xyxy, found.class_ids) for found in self._detector.detect(images_hwc)]

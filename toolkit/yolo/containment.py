@@ -59,8 +59,9 @@ def contained_ultralytics(*, quiet: bool = False, children: bool = False) -> Ite
     """
     _restrict()
     stream = _StandardError()
-    with contextlib.redirect_stdout(stream), _no_standard_output() if children else contextlib.nullcontext():
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells about the settings that it makes
         utils = require_extra(f"{_PACKAGE}.utils", "yolo")
+    with contextlib.redirect_stdout(stream), _no_standard_output() if children else contextlib.nullcontext():
         if not utils.SAFE_LOAD:
             raise MvtkError(
                 "Ultralytics was imported before mvtk, without its restriction on checkpoints",

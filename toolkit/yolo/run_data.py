@@ -25,12 +25,14 @@ class RunData:
     """The dataset of a run.
 
     Attributes:
+        data_yaml: the user's own data YAML, which checkpoints name.
         kind: pairs or plain images.
         attention: what becomes of the masks; never ``auto``.
         cache_folder: for images cached on disk.
         lr0: the learning rate that was asked for; None: Ultralytics' own choice.
     """
 
+    data_yaml: Path
     kind: Kind
     attention: Attention
     cache_folder: Path
@@ -40,7 +42,13 @@ class RunData:
     def of(cls, data: Mapping[str, Any]) -> RunData:
         """Return what a data YAML of ours says, as Ultralytics has read it."""
         values = data[_KEY]
-        return cls(values["kind"], values["attention"], Path(values["cache_folder"]), values["lr0"])
+        return cls(
+            Path(values["data_yaml"]),
+            values["kind"],
+            values["attention"],
+            Path(values["cache_folder"]),
+            values["lr0"],
+        )
 
     def images(self, listing: str | Sequence[str]) -> tuple[str, ...]:
         """Return the images that a split's key names: lists of paths, one a line."""
@@ -74,6 +82,7 @@ class RunData:
             "nc": len(source.names),
             "names": dict(source.names),
             _KEY: {
+                "data_yaml": str(self.data_yaml),
                 "kind": self.kind,
                 "attention": self.attention,
                 "cache_folder": str(self.cache_folder),

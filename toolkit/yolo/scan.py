@@ -180,6 +180,7 @@ def require_sound(source: YoloSource) -> tuple[str, ...]:
         InputProblemsError: something is wrong with them, or no image to train on has an object; the first problems in
             words, and the number of the others.
     """
+    scan_split.cache_clear()  # files may have changed since another run of this process
     problems: list[str] = []
     remarks: list[str] = []
     for split, images in source.splits.items():

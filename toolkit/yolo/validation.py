@@ -97,7 +97,7 @@ def _run_data(options: ValYoloOptions, source: YoloSource) -> RunData:
             f"{options.model}: knows {classes} classes, and {source.data_yaml} has {len(source.names)}",
             "give the dataset that it was trained for",
         )
-    return RunData(source.kind, attention, options.output)
+    return RunData(source.data_yaml.absolute(), source.kind, attention, options.output)
 
 
 def _validate(

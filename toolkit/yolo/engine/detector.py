@@ -9,7 +9,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 import torch
-import torchvision  # noqa: F401 - Ultralytics suppresses overlapping boxes by its operator where it is imported
+import torchvision  # type: ignore[import-untyped]  # noqa: F401 - Ultralytics suppresses overlapping boxes by its operator where it is imported
 from numpy.typing import NDArray
 from ultralytics.utils import nms
 

@@ -158,14 +158,14 @@ class ContainedTraining(DetectionTrainer):
         return optimizer
 
     def save_model(self) -> bool:
-        """Write the checkpoints of an epoch, each appearing whole or not at all."""
-        last, best = self.last, self.best
+        """Write the checkpoints of an epoch, each appearing whole or not at all; they name the user's data YAML."""
+        last, best, data = self.last, self.best, self.args.data
         with atomic_path(last) as new_last, atomic_path(best) as new_best:
-            self.last, self.best = new_last, new_best
+            self.last, self.best, self.args.data = new_last, new_best, str(RunData.of(self.data).data_yaml)
             try:
                 return bool(super().save_model())
             finally:
-                self.last, self.best = last, best
+                self.last, self.best, self.args.data = last, best, data
 
     def final_eval(self) -> None:
         """Strip the checkpoints of what only training needs, and validate the best one.

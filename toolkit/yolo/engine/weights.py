@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -65,7 +66,8 @@ def load_weights(path: Path) -> Checkpoint:
     if path.suffix != ".pt":
         raise MvtkError(f"{path}: not a checkpoint (.pt)", "give a .pt file of Ultralytics or of mvtk yolo train")
     try:
-        model, content = load_checkpoint(str(path.absolute()))
+        with warnings.catch_warnings(action="ignore"):  # torch tells of pickles of other versions, then refuses them
+            model, content = load_checkpoint(str(path.absolute()))
     except (pickle.UnpicklingError, *_UNREADABLE) as error:
         raise MvtkError(
             f"{path}: {_reason(error)}", "only checkpoints of Ultralytics' detection models are read"
