@@ -29,9 +29,24 @@ def write_tiny_yaml(folder: Path) -> str:
 
 
 def save_tiny_checkpoint(
-    path: Path, *, channels: int = 3, names: dict[int, str] | None = None, guided: bool = False, seed: int = 0
+    path: Path,
+    *,
+    channels: int = 3,
+    names: dict[int, str] | None = None,
+    guided: bool = False,
+    eager: bool = False,
+    seed: int = 0,
 ) -> Path:
-    """Write a checkpoint of the model as Ultralytics writes one, its statistics off their start; return its path."""
+    """Write a checkpoint of the model as Ultralytics writes one, its statistics off their start; return its path.
+
+    Args:
+        path: the file.
+        channels: of its input.
+        names: class names by id.
+        guided: with attention guided by the mask, whose weights are random, too.
+        eager: it finds something in every image.
+        seed: of the weights.
+    """
     import torch
     import yaml
 
@@ -52,6 +67,10 @@ def save_tiny_checkpoint(
             if guided:
                 for block in model.mask_attention.values():
                     block.place_weights.weight.normal_()
+            if eager:
+                for level in model.model[-1].cv3:
+                    level[-1].bias.fill_(0.0)
+                    level[-1].weight.normal_(std=0.5)
         model.names = names
         model.args = {"task": "detect", "imgsz": 64}
         model.task = "detect"

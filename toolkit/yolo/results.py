@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from toolkit.core.files import write_bytes
+
 _COLUMNS: Final = {
     "precision": "metrics/precision(B)",
     "recall": "metrics/recall(B)",
@@ -93,6 +95,25 @@ def read_history(path: Path) -> list[dict[str, float]]:
     with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream, skipinitialspace=True))
     return [{key.strip(): _number(value) for key, value in row.items() if key} for row in rows]
+
+
+def forget_epochs_after(path: Path, epoch: int) -> None:
+    """Leave the rows of a run's ``results.csv`` out that come after an epoch, and one that was cut short.
+
+    A row is written before the epoch's checkpoint, so that a killed run may have one too many.
+
+    Raises:
+        MvtkError: the file cannot be written.
+    """
+    if not path.is_file():
+        return
+    header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    columns = header.count(",")
+    kept = [
+        row for row in rows if row.endswith("\n") and row.count(",") == columns and _number(row.split(",")[0]) <= epoch
+    ]
+    if kept != rows:
+        write_bytes(path, "".join([header, *kept]).encode(), overwrite=True)
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> tuple[int, Scores] | None:

@@ -26,7 +26,7 @@ from toolkit.core.options import ALL
 from toolkit.core.signals import StopRequest
 from toolkit.yolo.containment import contained_ultralytics, scratch_folder
 from toolkit.yolo.options import TrainYoloOptions, require_same_training
-from toolkit.yolo.results import DetectionScores, Scores, best_epoch, read_history, scores_of
+from toolkit.yolo.results import DetectionScores, Scores, best_epoch, forget_epochs_after, read_history, scores_of
 from toolkit.yolo.run_data import RunData
 from toolkit.yolo.run_folder import BEST, CONFIG_NAME, LAST, RESULTS_NAME
 from toolkit.yolo.scan import require_sound
@@ -126,10 +126,15 @@ def _train(
     run: _Run, source: YoloSource, channels: int, device: str, settings: Mapping[str, Setting], model: str
 ) -> TrainingResult:
     options = run.options
-    before = len(read_history(options.output / RESULTS_NAME)) if options.resume else 0
-    if options.resume and _is_finished(run.last):
-        remarks = (*run.remarks, "the run had ended before: nothing is left to do")
-        return replace(_result(run, None, before), remarks=remarks)
+    before = 0
+    if options.resume:
+        finished = _finished_epochs(run.last)
+        if finished is not None:
+            forget_epochs_after(options.output / RESULTS_NAME, finished)
+        before = len(read_history(options.output / RESULTS_NAME))
+        if finished is None:
+            remarks = (*run.remarks, "the run had ended before: nothing is left to do")
+            return replace(_result(run, None, before), remarks=remarks)
     make_folder(run.last.parent)
     write_bytes(
         options.output / CONFIG_NAME,
@@ -239,15 +244,16 @@ def _model_argument(model: str, channels: int) -> str:
     return model
 
 
-def _is_finished(last: Path) -> bool:
-    """Return whether a run's last checkpoint is stripped of what going on would need.
+def _finished_epochs(last: Path) -> int | None:
+    """Return after how many epochs a checkpoint was written; None for one without what going on would need.
 
     Raises:
         MvtkError: it cannot be read.
     """
     from toolkit.yolo.engine.weights import load_weights
 
-    return load_weights(last).content.get("optimizer") is None
+    content = load_weights(last).content
+    return None if content.get("optimizer") is None else int(content["epoch"]) + 1
 
 
 @contextmanager
