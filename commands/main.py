@@ -18,6 +18,7 @@ GROUPS = {
     "edges": "Edge maps of instance masks: update, verify, extract and preview.",
     "features": "SAM2 features in NPZ files: repair, extract, verify and preview.",
     "sam": "Fine-tune SAM on boxes and masks: verify, train, evaluate, predict.",
+    "yolo": "YOLO on images, and on image and mask pairs: prepare datasets.",
     "embryo": "The embryo time-lapse dataset: extract, check, split and prepare.",
 }
 """Each group's help line, here so that ``mvtk --help`` imports none of them."""

@@ -69,7 +69,7 @@ def test_a_source_that_is_a_link_stands_for_its_file(
     assert kind_of(target, source) == mode
     assert target.read_bytes() == CONTENT
     if mode == "symlink":
-        assert os.readlink(target) == os.path.realpath(source)
+        assert target.readlink() == source.resolve()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -101,7 +101,7 @@ def fail_links(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
     own = getattr(os, name)
 
     def failing(source: Any, link: Any, **options: Any) -> None:
-        if is_temporary(os.path.basename(source)):  # how files are published
+        if is_temporary(Path(source).name):  # how files are published
             own(source, link, **options)
             return
         raise OSError(code, os.strerror(code), source, None, link)

@@ -1,0 +1,1 @@
+"""YOLO models on images and on image and mask pairs."""
