@@ -29,7 +29,7 @@ SPLITS_PANEL = "Splits"
 
 @app.command(
     epilog="Example: mvtk yolo prepare demo-output/mask_attention_yolo yolo-dataset --val 0.25"
-    " --group-by '([a-z]+)_[0-9]+[.]npz'"
+    r" --group-by '(\w+?)_?\d*\.npz'"
 )
 def prepare(
     source: Annotated[
@@ -108,10 +108,13 @@ def prepare(
 ) -> None:
     """Make a dataset for training from images and their YOLO labels: splits, hard links, data.yaml.
 
-    Writes OUT/images/<split>/, OUT/labels/<split>/ (copies) and, last, OUT/data.yaml. Images keep their side when
-    others are added; images of one group are never on two sides. An image without a label file is a background. Run
-    again, it goes on where it stopped. SOURCE is never changed, nor are images by other mvtk commands; for tools that
-    rewrite images in place, as Ultralytics itself does to damaged JPEGs, use --link copy.
+    Writes OUT/images/<split>/, OUT/labels/<split>/ (copies) and, last, OUT/data.yaml. Run again, it goes on.
+
+    Images keep their side when others are added; images of one group are never on two sides.
+
+    An image without a label file is a background, as it is for Ultralytics.
+
+    No mvtk command writes through a link; for tools that do, as Ultralytics to damaged JPEGs, use --link copy.
     """
     from commands.ui import run_batch
     from toolkit.yolo.preparation import PrepareJob, PrepareOptions

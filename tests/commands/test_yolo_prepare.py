@@ -117,4 +117,4 @@ def test_help_fits_a_narrow_terminal_and_names_what_is_linked() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 40
-    assert "rewrite images in place" in " ".join(done.stdout.split())
+    assert "No mvtk command writes through a link" in " ".join(done.stdout.split())
