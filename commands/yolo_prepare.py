@@ -29,7 +29,7 @@ SPLITS_PANEL = "Splits"
 
 @app.command(
     epilog="Example: mvtk yolo prepare demo-output/mask_attention_yolo yolo-dataset --val 0.25"
-    r" --group-by '(\w+?)_?\d*\.npz'"
+    r" --group-by '(\w+?)_?\d?\.npz'"
 )
 def prepare(
     source: Annotated[
