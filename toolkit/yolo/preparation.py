@@ -42,7 +42,7 @@ _STATE_OPTIONS: Final = {"val", "test", "seed", "group_by", "keep_splits", "link
 class PrepareJob(Job[PreparedImage]):
     """The preparation of one dataset. All label files are read before anything is written.
 
-    About a kilobyte an image is held in memory.
+    About two kilobytes an image are held in memory.
 
     Raises:
         OptionError: source and output lie in one another.

@@ -17,6 +17,7 @@ from tests.sam_datasets import make_dataset
 from tests.yolo_sources import BOX, POLYGON, add, images_in, many, options, prepare
 from toolkit.annotations.marked_data_yaml import KEPT
 from toolkit.core.errors import MvtkError, OptionError
+from toolkit.yolo import preparation_output
 from toolkit.yolo.preparation import PrepareJob
 from toolkit.yolo.preparation_step import COPIED
 
@@ -295,6 +296,38 @@ def test_the_data_yaml_comes_last(root: Path, out: Path, tmp_path: Path) -> None
     assert tree_hash(out) == tree_hash(tmp_path / "whole")
 
 
+def test_a_data_yaml_never_says_that_a_dataset_is_whole_that_is_not(root: Path, out: Path) -> None:
+    prepare(root, max_files=7)
+    label = next((out / "labels").rglob("*.txt"))
+    label.write_text("edited")
+    assert prepare(root).figures.failed == 1
+    assert len(images_in(out)) == 20
+    assert not (out / "data.yaml").exists()
+    prepare(root, overwrite=True)
+    assert (out / "data.yaml").exists()
+    prepare(root, overwrite=True, seed=1, max_files=7)
+    assert not (out / "data.yaml").exists()
+
+
+def test_a_run_that_ended_before_it_removed_anything_is_gone_on_with(
+    root: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(root)
+
+    def ended(*_: Any) -> None:
+        raise MvtkError("ended")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation_output, "_remove", ended)
+        with pytest.raises(MvtkError, match="ended"):
+            prepare(root, seed=1, overwrite=True)
+    with pytest.raises(MvtkError, match="files that it would not have now"):
+        prepare(root, seed=1)
+    prepare(root, seed=1, overwrite=True)
+    prepare(root, seed=1, output=tmp_path / "new")
+    assert tree_hash(out) == tree_hash(tmp_path / "new")
+
+
 def test_a_dry_run_writes_nothing(root: Path, out: Path) -> None:
     report = prepare(root, dry_run=True)
     assert report.figures.done == 20
@@ -340,6 +373,8 @@ def test_a_touched_copy_is_compared_and_left(root: Path, out: Path) -> None:
     for path in (root / "images").iterdir():
         os.utime(path)
     assert prepare(root, link="copy").figures.skip_reasons == {"exists already": 20}
+    for name, split in images_in(out).items():  # the next run need not compare them
+        assert (out / "images" / split / name).stat().st_mtime_ns == (root / "images" / name).stat().st_mtime_ns
     image = root / "images/frame_000.jpg"
     image.write_bytes(b"other")
     report = prepare(root, link="copy")
@@ -432,6 +467,17 @@ def test_names_that_are_not_utf8(tmp_path: Path, out: Path) -> None:
     assert report.figures.skipped == 2
     assert os.fsdecode(b"caf\xe9.jpg") in images_in(out)
     assert json.loads(report.as_json())["counts"]["skipped"] == 2
+
+
+def test_a_folder_that_both_layouts_reach_is_taken_once(tmp_path: Path, out: Path) -> None:
+    root = tmp_path / "in"
+    add(root, "train/images/a.jpg")
+    add(root, "train/images/b.jpg")
+    for kind in ("images", "labels"):
+        (root / kind).mkdir()
+        (root / kind / "train").symlink_to(f"../train/{kind}")
+    prepare(root)
+    assert sorted(images_in(out)) == ["a.jpg", "b.jpg"]
 
 
 def test_linked_folders_and_images_are_followed(root: Path, tmp_path: Path, out: Path) -> None:
