@@ -13,7 +13,7 @@ from toolkit.core.placing import LinkMode, adopt_time, has_content_of, is_made_f
 
 ALREADY_THERE: Final = "exists already"
 """Why an image is skipped."""
-COPIED: Final = "copied, since the file system cannot link"
+COPIED: Final = "copied, since it cannot be linked"
 OTHER_CONTENT: Final = "exists with other content; use --overwrite to replace it"
 
 
