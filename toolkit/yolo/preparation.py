@@ -28,7 +28,7 @@ from toolkit.core.files import make_folder
 from toolkit.core.options import ALL
 from toolkit.yolo.preparation_inputs import examine
 from toolkit.yolo.preparation_options import PrepareOptions
-from toolkit.yolo.preparation_output import OutputState, begin, look_into, require_usable, save_state
+from toolkit.yolo.preparation_output import FOLDERS, OutputState, begin, look_into, require_usable, save_state
 from toolkit.yolo.preparation_split import SPLITS
 from toolkit.yolo.preparation_step import ALREADY_THERE, PlaceImage, PreparedImage
 from toolkit.yolo.preparation_summary import counted, remarks, split_figures, split_lines
@@ -136,11 +136,15 @@ class PrepareJob(Job[PreparedImage]):
 
 
 def _require_apart(options: PrepareOptions) -> None:
-    source, output = Path(os.path.realpath(options.source)), Path(os.path.realpath(options.output))
-    if output.is_relative_to(source):
-        raise OptionError(f"the output {options.output} lies in the source {options.source}", "name another folder")
-    if source.is_relative_to(output):
-        raise OptionError(f"the source {options.source} lies in the output {options.output}", "name another folder")
+    """Check that nothing is written into the source, not through a link in the output either."""
+    source, output = Path(os.path.realpath(options.source)), options.output
+    written = [output, *(output / kind for kind in FOLDERS)]
+    written += [output / kind / split for kind in FOLDERS for split in SPLITS]
+    for folder in written:
+        if Path(os.path.realpath(folder)).is_relative_to(source):
+            raise OptionError(f"the output {folder} lies in the source {options.source}", "name another folder")
+    if source.is_relative_to(os.path.realpath(output)):
+        raise OptionError(f"the source {options.source} lies in the output {output}", "name another folder")
 
 
 __all__ = ["PrepareJob", "PrepareOptions"]

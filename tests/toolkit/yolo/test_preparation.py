@@ -458,6 +458,17 @@ def test_source_and_output_are_apart(root: Path, tmp_path: Path, output: str, sa
     assert tree_hash(tmp_path) == before
 
 
+@pytest.mark.parametrize("place", ["images", "labels", "images/train", "labels/val"])
+def test_nothing_is_written_into_the_source_through_a_link(root: Path, out: Path, place: str) -> None:
+    prepare(root)
+    (out / place).rename(out.with_name("aside"))
+    (out / place).symlink_to(root / "images")
+    before = tree_hash(root)
+    with pytest.raises(OptionError, match=f"the output .*/out/{place} lies in the source"):
+        prepare(root, overwrite=True, seed=1)
+    assert tree_hash(root) == before
+
+
 def test_names_that_are_not_utf8(tmp_path: Path, out: Path) -> None:
     name = os.fsdecode(b"images/caf\xe9.jpg")
     add(tmp_path / "in", name)
