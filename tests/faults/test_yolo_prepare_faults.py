@@ -38,8 +38,15 @@ def placed(out: Path) -> int:
     return sum(1 for _ in (out / "images").rglob("*.jpg"))
 
 
+def inode_of(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
 @pytest.mark.parametrize("link", ["hard", "copy"])
-@pytest.mark.parametrize("done_before", [0, 1, 40, 150, 290])
+@pytest.mark.parametrize("done_before", [0, 100, 290])
 def test_kill_9(root: Path, tmp_path: Path, link: str, done_before: int) -> None:
     out = tmp_path / "out"
     before = tree_hash(root)
@@ -56,7 +63,7 @@ def test_kill_9(root: Path, tmp_path: Path, link: str, done_before: int) -> None
     assert tree_hash(root) == before
 
 
-@pytest.mark.parametrize("done_before", [0, 100, 250])
+@pytest.mark.parametrize("done_before", [0, 150])
 def test_kill_9_while_a_dataset_is_made_anew(root: Path, tmp_path: Path, done_before: int) -> None:
     out = tmp_path / "out"
     prepare(root, output=out)
@@ -65,7 +72,7 @@ def test_kill_9_while_a_dataset_is_made_anew(root: Path, tmp_path: Path, done_be
     kept = {path: path.stat().st_ino for path in (out / "images").rglob("*.jpg")}
 
     def replaced() -> int:
-        return sum(not path.exists() or path.stat().st_ino != inode for path, inode in kept.items())
+        return sum(inode_of(path) != inode for path, inode in kept.items())
 
     while process.poll() is None and replaced() < done_before:
         assert time.monotonic() < deadline
@@ -99,10 +106,11 @@ class FailingCall:
         return call
 
 
-@pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize(
+    ("link", "code"), [("hard", errno.EIO), ("symlink", errno.EIO), ("copy", errno.EIO), ("copy", errno.ENOSPC)]
+)
 def test_whatever_call_fails_the_next_run_makes_the_same_tree(tmp_path: Path, link: str, code: int) -> None:
-    root = many(tmp_path / "in", 3)
+    root = many(tmp_path / "in", 2)
     prepare(root, output=tmp_path / "undisturbed", link=link)
     expected, before = tree_hash(tmp_path / "undisturbed"), tree_hash(root)
     for fail_at in range(1000):
