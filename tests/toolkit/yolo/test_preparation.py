@@ -24,6 +24,12 @@ from toolkit.yolo.preparation_step import COPIED
 STATE = ".mvtk-yolo-prepare.json"
 
 
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run waits for whatever else the machine writes to its disks."""
+    monkeypatch.setattr(os, "sync", lambda: None)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return many(tmp_path / "in")
