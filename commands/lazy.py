@@ -44,6 +44,7 @@ def lazy_command(app: typer.Typer) -> Any:
     listing = typer.Typer(
         cls=Group, help=app.info.help, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
     )
+    listing.callback(help=app.info.help)(stub)  # with it, a group of one command stays a group
     for name, entry in entries.items():
         listing.command(name, help=entry.help)(stub)
     return typer.main.get_command(listing)

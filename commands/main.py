@@ -18,7 +18,7 @@ GROUPS = {
     "edges": "Edge maps of instance masks: update, verify, extract and preview.",
     "features": "SAM2 features in NPZ files: repair, extract, verify and preview.",
     "sam": "Fine-tune SAM on boxes and masks: verify, train, evaluate, predict.",
-    "yolo": "Train YOLO on pairs of image and mask, and on plain images; validate, predict, export.",
+    "yolo": "YOLO on pairs of image and mask, and on plain images: prepare, train, validate, predict.",
     "embryo": "The embryo time-lapse dataset: extract, check, split and prepare.",
 }
 """Each group's help line, here so that ``mvtk --help`` imports none of them."""

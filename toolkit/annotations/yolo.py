@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from toolkit.core.files import read_bytes
 
@@ -27,6 +27,8 @@ COORDINATE_TOLERANCE = 0.01
 
 Exports round to whole pixels, so that an edge one pixel outside a small image is normal.
 """
+
+Effect = Literal["refused", "dropped", "kept"]
 
 _BOX_FIELDS = 5
 _PREDICTION_FIELDS = 6
@@ -58,14 +60,17 @@ class YoloPolygon(NamedTuple):
 
 
 class LabelProblem(NamedTuple):
-    """What is wrong in a label file, and on which line (counted from 1).
+    """What is wrong in a label file.
 
-    ``is_repeat``: the row is another row once more, and nothing is lost where it is left out.
+    Attributes:
+        line: counted from 1.
+        text: what is wrong.
+        effect: what Ultralytics does about it: "refused" leaves the whole image out, "dropped" the row, "kept" nothing.
     """
 
     line: int
     text: str
-    is_repeat: bool = False
+    effect: Effect = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +113,17 @@ def parse_labels(text: str | bytes, *, class_count: int | None = None) -> Parsed
             problems.append(LabelProblem(line, fault))
             continue
         first_line_of_kind.setdefault("box" if len(fields) == _BOX_FIELDS else "polygon", line)
-        row, faults = _parse_row(fields, class_count)
+        row, faults, effect = _parse_row(fields, class_count)
         if row is not None:
             # Ultralytics compares rows as 32-bit floats.
             same_as = first_line_of_row.setdefault((row.class_id, *array("f", _coordinates(row))), line)
             if same_as != line:
-                faults = [f"repeats line {same_as}"]
+                faults, effect = [f"repeats line {same_as}"], "dropped"
             elif isinstance(row, YoloBox):
                 boxes.append(row)
             else:
                 polygons.append(row)
-        problems.extend(LabelProblem(line, fault, row is not None) for fault in faults)
+        problems.extend(LabelProblem(line, fault, effect) for fault in faults)
     if len(first_line_of_kind) > 1:
         (_, first), (kind, line) = first_line_of_kind.items()
         other = "polygon" if kind == "box" else "box"
@@ -169,8 +174,8 @@ def _shape_fault(content: str, field_count: int) -> str | None:
     )
 
 
-def _parse_row(fields: list[str], class_count: int | None) -> tuple[YoloBox | YoloPolygon | None, list[str]]:
-    """Return a row and no faults, or None and all of its faults."""
+def _parse_row(fields: list[str], class_count: int | None) -> tuple[YoloBox | YoloPolygon | None, list[str], Effect]:
+    """Return a row and no faults, or None and all of its faults; and what Ultralytics does about them."""
     class_id, faults = _parse_class(fields[0], class_count)
     values: list[float] = []
     for field in fields[1:]:
@@ -182,14 +187,16 @@ def _parse_row(fields: list[str], class_count: int | None) -> tuple[YoloBox | Yo
         else:
             values.append(value)
     if len(values) < len(fields) - 1:
-        return None, faults
+        return None, faults, "refused"
     if len(fields) == _BOX_FIELDS:
         box = YoloBox(class_id, *values)
+        accepted = not faults and all(map(_inside, values)) and min(box.width, box.height) >= 0
         faults += _box_faults(box)
-        return (None if faults else box), faults
+        return (None if faults else box), faults, "kept" if accepted else "refused"
     polygon = YoloPolygon(class_id, tuple(zip(values[::2], values[1::2], strict=True)))
+    accepted = not faults and all(map(_inside, values))
     faults += _polygon_faults(polygon)
-    return (None if faults else polygon), faults
+    return (None if faults else polygon), faults, "kept" if accepted else "refused"
 
 
 def _parse_class(field: str, class_count: int | None) -> tuple[int, list[str]]:

@@ -112,14 +112,14 @@ def _relative(path: Path, root: Path) -> str:
 def _nothing_found(root: Path, kind: Kind, splits: Sequence[str]) -> MvtkError:
     """Return the error that says which folders were expected and what is there instead."""
     expected = " or ".join(f"{kind}/{split}, {split}/{kind}" for split in splits)
-    there = f"there is {_contents(root)}"
+    there = f"there is {folder_contents(root)}"
     if is_folder(root / kind):
-        there += f"; in {kind}/ there is {_contents(root / kind)}"
+        there += f"; in {kind}/ there is {folder_contents(root / kind)}"
     message = f"{root}: no split of {kind} found; expected {expected}; {there}"
     return MvtkError(message, "give the folder that holds the splits")
 
 
-def _contents(folder: Path) -> str:
+def folder_contents(folder: Path) -> str:
     """Return the first few entries of a folder as text."""
     names = sorted(
         f"{entry.name}/" if is_folder(folder / entry.name) else entry.name for entry in visible_entries(folder)

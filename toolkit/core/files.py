@@ -71,7 +71,7 @@ def explain_os_error(error: OSError, path: Path | str, action: str) -> MvtkError
 
 @contextmanager
 def atomic_write(
-    target: Path, *, overwrite: bool = False, last_check: Callable[[], None] | None = None
+    target: Path, *, overwrite: bool = False, last_check: Callable[[], None] | None = None, durable: bool = True
 ) -> Iterator[BinaryIO]:
     """Open a temporary file for writing and publish it as ``target`` when the block ends without an exception.
 
@@ -82,6 +82,8 @@ def atomic_write(
         target: the file to make; its folder must exist.
         overwrite: whether an existing ``target`` may be replaced.
         last_check: called when all is on the disk, right before publishing; it raises where that must not happen.
+        durable: whether the file is on the disk when the block has ended. A job of a great many files forces them
+            there together, before it writes what says that they are there.
 
     Raises:
         TargetExistsError: ``target`` exists and ``overwrite`` is false, also when it appeared meanwhile.
@@ -94,7 +96,7 @@ def atomic_write(
             raise TargetExistsError(target)
         if os.path.lexists(final) and not final.is_file():
             raise _not_regular(target)
-        temporary = final.with_name(_temporary_name())
+        temporary = final.with_name(temporary_name())
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -102,7 +104,8 @@ def atomic_write(
                 stream.flush()
                 if overwrite:
                     _copy_ownership(final, descriptor)
-                os.fsync(descriptor)
+                if durable:
+                    os.fsync(descriptor)
             if last_check is not None:
                 last_check()
             _publish(temporary, final, overwrite=overwrite)
@@ -110,7 +113,8 @@ def atomic_write(
             with suppress(OSError):
                 temporary.unlink()
             raise
-        sync_folder(final.parent)
+        if durable:
+            sync_folder(final.parent)
     except FileExistsError as error:
         raise TargetExistsError(target) from error
     except OSError as error:
@@ -132,7 +136,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         MvtkError: the file cannot be written; the line names it.
     """
     final = Path(os.path.realpath(target))
-    temporary = final.with_name(_temporary_name())
+    temporary = final.with_name(temporary_name())
     try:
         try:
             yield temporary
@@ -233,6 +237,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def temporary_name() -> str:
+    """Return a new name for a temporary file, by which :func:`sweep_leftovers` tells who made it."""
+    return f".mvtk-{_machine()}-{os.getpid()}-{_start_time(os.getpid()) or 0}-{secrets.token_hex(4)}.tmp"
+
+
 def is_temporary(name: str) -> bool:
     """Tell whether a file name is that of one of our temporary files."""
     return _TEMPORARY_NAME.fullmatch(name) is not None
@@ -269,13 +278,9 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _temporary_name() -> str:
-    return f".mvtk-{_machine()}-{os.getpid()}-{_start_time(os.getpid()) or 0}-{secrets.token_hex(4)}.tmp"
-
-
 def _is_left_over(entry: os.DirEntry[str]) -> bool:
     match = _TEMPORARY_NAME.fullmatch(entry.name)
-    if match is None or not entry.is_file(follow_symlinks=False):
+    if match is None or not (entry.is_symlink() or entry.is_file()):
         return False
     if match["machine"] == _machine():
         return not _runs(int(match["pid"]), int(match["started"]))

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from toolkit.annotations.marked_data_yaml import DATA_YAML, publish_marked
 from toolkit.annotations.yolo import load_labels
 from toolkit.annotations.yolo_data_yaml import MAX_CLASSES, find_data_yaml, format_data_yaml, load_data_yaml
 from toolkit.core.errors import MvtkError
-from toolkit.core.files import read_bytes, write_bytes
 from toolkit.dataset.pairing import Pair
 from toolkit.npz.pair_options import RGB_AND_MASK
-
-DATA_YAML = "data.yaml"
-KEPT = "data.yaml exists with other content and was kept; --overwrite replaces it"
-_MARK = "# Written by mvtk; it is kept as it is once it was edited. Checksum: "
 
 
 def read_class_names(labels_root: Path, names_yaml: Path | None) -> tuple[dict[int, str] | None, list[str]]:
@@ -72,27 +67,7 @@ def publish_data_yaml(
         [split for split in splits if split in used and (output_root / "images" / split).is_dir()],
         channels=_kept_channels(output_root, pairs) if keep_mode else RGB_AND_MASK,
     )
-    text = f"{_MARK}{_checksum(body)}\n{body}"
-    target = output_root / DATA_YAML
-    if not target.exists():
-        write_bytes(target, text.encode())
-        return ""
-    existing = read_bytes(target).decode(errors="replace")
-    if existing == text:
-        return ""
-    if not (overwrite or _is_ours(existing)):
-        return KEPT
-    write_bytes(target, text.encode(), overwrite=True)
-    return ""
-
-
-def _is_ours(text: str) -> bool:
-    header, _, body = text.partition("\n")
-    return header == _MARK + _checksum(body)
-
-
-def _checksum(body: str) -> str:
-    return hashlib.blake2b(body.encode(), digest_size=8).hexdigest()
+    return publish_marked(output_root / DATA_YAML, body, overwrite=overwrite)
 
 
 def _numbered_names(labels_root: Path, pairs: Sequence[Pair]) -> dict[int, str]:

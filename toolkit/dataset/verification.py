@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from toolkit.annotations.marked_data_yaml import DATA_YAML
 from toolkit.annotations.yolo import load_labels
 from toolkit.annotations.yolo_data_yaml import DataYaml, find_data_yaml, load_data_yaml
 from toolkit.annotations.yolo_layout import LABEL_SUFFIXES, find_split_folders, label_folder_of
@@ -20,7 +21,6 @@ from toolkit.core.driver import run_to_end
 from toolkit.core.errors import InputProblemsError, MvtkError
 from toolkit.core.listing import list_files
 from toolkit.core.options import ALL, BatchOptions
-from toolkit.dataset.data_yaml import DATA_YAML
 from toolkit.dataset.mask_attention import SPLITS
 from toolkit.npz import DEFAULT_MAX_BYTES, NpzError, load_npz_data
 from toolkit.npz.mask_attention import pair_problems

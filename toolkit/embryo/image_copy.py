@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Final
 from toolkit.core.batch import Outcome, Step
 from toolkit.core.errors import MvtkError, StopRunError
 from toolkit.core.files import explain_os_error, read_bytes
+from toolkit.core.placing import CANNOT_LINK
 from toolkit.images.files import JPEG_START, ImageError, check_jpeg
 
 IMAGES_FOLDER: Final = "images"
@@ -23,9 +23,6 @@ ALREADY_THERE: Final = "exists already"
 """Why an image is skipped."""
 OTHER_CONTENT: Final = "exists with other content; use --overwrite to make the folder anew"
 """What is wrong with an image that is not the frame that it should be."""
-
-_CANNOT_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What the system says where no file of the dataset can be linked; EMLINK concerns one file only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +102,6 @@ class CopyImage(Step[FolderImage]):
             raise explain_os_error(error, target, "write") from error
 
 
-def is_made_from(image: os.stat_result, frame: os.stat_result) -> bool:
-    """Tell, without reading them, whether an image is a link to, or a copy of, a frame: as ``CopyImage`` makes them."""
-    return os.path.samestat(image, frame) or ((image.st_size, image.st_mtime_ns) == (frame.st_size, frame.st_mtime_ns))
-
-
 def _read_frame(path: Path) -> tuple[bytes, int]:
     """Return a frame's bytes, and when it was written, in nanoseconds since 1970.
 
@@ -151,7 +143,7 @@ def _link(source: Path, target: Path) -> None:
         # A link to a link would not be the image; resolving every path would double the time.
         os.link(os.path.realpath(source) if source.is_symlink() else source, target)
     except OSError as error:
-        if error.errno in _CANNOT_LINK:
+        if error.errno in CANNOT_LINK:
             reason = os.strerror(error.errno or 0)
             raise StopRunError(
                 f"{target}: cannot link to {source}: {reason}", "copy the images instead, with --no-link"

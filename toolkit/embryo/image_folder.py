@@ -32,6 +32,7 @@ from toolkit.core.claims import claimed_folder
 from toolkit.core.errors import MvtkError, OptionError
 from toolkit.core.files import atomic_write, explain_os_error, make_folder
 from toolkit.core.options import ALL, BatchOptions
+from toolkit.core.placing import is_made_from
 from toolkit.embryo.frame_index import open_frame_index
 from toolkit.embryo.ground_truth import format_rows
 from toolkit.embryo.image_choice import ChosenImage, ImageChoice, choose_images
@@ -42,7 +43,6 @@ from toolkit.embryo.image_copy import (
     OTHER_CONTENT,
     CopyImage,
     FolderImage,
-    is_made_from,
 )
 from toolkit.embryo.image_folder_state import (
     METADATA_NAME,

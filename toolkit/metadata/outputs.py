@@ -21,9 +21,9 @@ from toolkit.metadata.errors import MetadataError
 from toolkit.metadata.raw_sources import RawSource, kinds_of
 from toolkit.metadata.reading import open_metadata
 from toolkit.metadata.record import MetadataInfo, SourceInfo
-from toolkit.metadata.splitting import Split
 from toolkit.metadata.spool import Part
 from toolkit.metadata.writing import write_record
+from toolkit.splitting import Split
 
 WRITTEN_BY = "mvtk dataset process"
 """Without the version: the same annotations must give the same bytes after an update."""

@@ -29,8 +29,8 @@ from toolkit.metadata.outputs import MetadataOutput, find_stale, make_outputs, p
 from toolkit.metadata.raw_sources import RawSource, find_sources
 from toolkit.metadata.shared_split import settle_moved_groups
 from toolkit.metadata.source_processing import ProcessSource, part_path
-from toolkit.metadata.splitting import SplitRule
 from toolkit.metadata.spool import Part
+from toolkit.splitting import SplitRule
 
 DEFAULT_RAW_DATA_DIR = Path("common/data/raw")
 DEFAULT_OUTPUT_DIR = Path("common/data/preprocessed")

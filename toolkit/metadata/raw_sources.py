@@ -22,7 +22,7 @@ from typing import Final, Literal
 from toolkit.core.errors import MvtkError
 from toolkit.core.listing import is_folder, require_folder, walk_files
 from toolkit.metadata.columns import Kind
-from toolkit.metadata.splitting import SPLIT_FOLDERS, Split
+from toolkit.splitting import SPLIT_FOLDERS, Split
 
 Branch = Literal["detector", "landmarker"]
 SourceFormat = Literal["coco", "csv", "pts", "yolo"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from toolkit.annotations.table import AnnotationTable, Finding
 from toolkit.metadata.boxes import BoxPolicy, boxes_around, check_boxes, stored_finite
 from toolkit.metadata.columns import Kind, SampleColumns
-from toolkit.metadata.splitting import Split
+from toolkit.splitting import Split
 
 NO_EXTENT = "keypoints that span no box in their image"
 BAD_KEYPOINTS = "keypoints with NaN or infinity"

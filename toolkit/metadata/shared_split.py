@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from toolkit.metadata.columns import KINDS
 from toolkit.metadata.raw_sources import RawSource
-from toolkit.metadata.splitting import Split, SplitRule
 from toolkit.metadata.spool import Part
+from toolkit.splitting import Split, SplitRule
 
 
 def settle_moved_groups(

@@ -23,8 +23,8 @@ from toolkit.metadata.raw_sources import RawSource, kinds_of
 from toolkit.metadata.sample_building import SampleBuilder, SplitImages
 from toolkit.metadata.source_images import SourceImages
 from toolkit.metadata.source_reading import UNUSABLE, Document, read_documents
-from toolkit.metadata.splitting import Split, SplitRule
 from toolkit.metadata.spool import PartWriter
+from toolkit.splitting import Split, SplitRule
 
 UNREADABLE = "image that cannot be read"
 OTHER_SIZE = "image of another size than annotated"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from toolkit.core.files import explain_os_error
 from toolkit.metadata.columns import ROW_WIDTHS, Kind, SampleColumns
-from toolkit.metadata.splitting import Split
+from toolkit.splitting import Split
 
 _MAX_WAITING = 2
 """Chunks that may wait for the disk: their number bounds the memory."""

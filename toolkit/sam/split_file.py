@@ -20,6 +20,7 @@ from toolkit.core.errors import InputProblemsError, MvtkError, OptionError
 from toolkit.core.files import read_bytes, require_writable, write_bytes
 from toolkit.core.shuffling import shuffle_key
 from toolkit.sam.layout import SamLayout, read_layout
+from toolkit.splitting import captured
 
 SPLIT_NAME: Final = "split.json"
 SIDES: Final = ("train", "val")
@@ -282,10 +283,8 @@ def _pattern(group_by: str | None) -> re.Pattern[str] | None:
 
 
 def _own_group(sample_id: str, groups: Mapping[str, str], pattern: re.Pattern[str] | None) -> str:
-    match = pattern.search(sample_id) if pattern is not None else None
-    if match is not None:
-        return "\0".join(part or "" for part in match.groups()) if match.re.groups else match[0]
-    return groups.get(sample_id, sample_id)
+    group = captured(pattern, sample_id)
+    return groups.get(sample_id, sample_id) if group is None else group
 
 
 def _report(path: Path, split: Split, counts: Mapping[str, int], groups: int) -> SplitReport:

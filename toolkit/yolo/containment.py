@@ -3,7 +3,8 @@
 What it would do on its own, and what is set against it (Ultralytics 8.4):
 
 - it keeps settings, fonts and temporary scripts in ``~/.config``: ``YOLO_CONFIG_DIR`` is a folder of this process;
-- it asks the network whether there is one, and downloads weights, fonts and a model to check AMP: ``YOLO_OFFLINE``;
+- it asks the network whether there is one, and downloads weights and a model to check AMP: ``YOLO_OFFLINE``;
+- it downloads fonts to draw with: that folder has one under their names;
 - it installs packages that it, or a checkpoint, names: ``YOLO_AUTOINSTALL``;
 - it unpickles checkpoints: ``ULTRALYTICS_SAFE_LOAD`` makes it load only classes that it knows, and ours;
 - it reports to services whose packages are installed: its settings switch them off;
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib.util
 import io
 import logging
 import os
@@ -23,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from toolkit.core.cpus import available_cpus
@@ -39,6 +42,7 @@ _ENVIRONMENT: Final = {
 }
 _CONFIG_DIR: Final = "YOLO_CONFIG_DIR"
 _SERVICES: Final = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "sync", "vscode_msg")
+_FONTS: Final = ("Arial.ttf", "Arial.Unicode.ttf")
 _PACKAGE: Final = "ultralytics"
 _ANSI_STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
 _PLAIN_INTERVAL_S: Final = 30.0
@@ -87,7 +91,20 @@ def _restrict() -> None:
     if os.environ.get("MVTK_ULTRALYTICS_DIR") != os.environ.get(_CONFIG_DIR) or _CONFIG_DIR not in os.environ:
         folder = tempfile.mkdtemp(prefix="mvtk-ultralytics-")
         os.environ |= {_CONFIG_DIR: folder, "MVTK_ULTRALYTICS_DIR": folder}
+        _lay_fonts(Path(folder) / "Ultralytics")
         atexit.register(_remove, folder, os.getpid())
+
+
+def _lay_fonts(folder: Path) -> None:
+    """Put a font where Ultralytics looks for those that it would download: matplotlib's own, of many scripts."""
+    package = importlib.util.find_spec("matplotlib")
+    if package is None or package.origin is None:
+        return
+    font = Path(package.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+    if font.is_file():
+        folder.mkdir(exist_ok=True)
+        for name in _FONTS:
+            (folder / name).symlink_to(font)
 
 
 def _remove(folder: str, owner: int) -> None:

@@ -44,8 +44,8 @@ from toolkit.prediction_records import (
 )
 from toolkit.preview import draw_boxes, overlay_mask, save_png
 from toolkit.yolo.detection import DetectionOptions, Detections, PreparedImage, YoloDetector
+from toolkit.yolo.preparation_source import PAIR_SUFFIX
 from toolkit.yolo.run_folder import weights_of
-from toolkit.yolo.source import NPZ_SUFFIX
 
 LABELS: Final = "labels"
 OVERLAYS: Final = "overlays"
@@ -188,7 +188,7 @@ class PredictYoloStep(HalvingStep[ImageItem, ReadImage]):
 
     def _read(self, item: ImageItem) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         takes_mask = self.detector.channels == RGB_AND_MASK
-        if item.path.lower().endswith(NPZ_SUFFIX):
+        if item.path.lower().endswith(PAIR_SUFFIX):
             rgbm_hwc = load_rgb_and_mask(Path(item.path))
             return (rgbm_hwc if takes_mask else np.ascontiguousarray(rgbm_hwc[..., :3])), ()
         if not takes_mask:
@@ -311,7 +311,7 @@ class PredictYoloJob(Job[ImageItem]):
     def _item(self, source: str) -> ImageItem | Outcome:
         options = self._options
         path = self._root / source
-        if not self._takes_mask or source.lower().endswith(NPZ_SUFFIX):
+        if not self._takes_mask or source.lower().endswith(PAIR_SUFFIX):
             return ImageItem(source, str(path), "")
         if options.masks is None:
             hint = "give their folder with --masks, or pairs of image and mask (NPZ)"
@@ -412,4 +412,4 @@ def name_of(source: str) -> str:
 
 
 def _is_wanted(name: str) -> bool:
-    return name.lower().endswith(NPZ_SUFFIX) or is_image(name)
+    return name.lower().endswith(PAIR_SUFFIX) or is_image(name)

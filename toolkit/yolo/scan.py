@@ -60,14 +60,14 @@ class ScannedSplit:
         images: in the order of their paths, those with a problem left out.
         without_labels: how many have no label file, which makes them backgrounds.
         empty: how many have an empty one, which says the same.
-        repeated: label rows that were left out because another row is the same.
+        left_out: label rows that say nothing: repeats of another row, boxes without an area or beyond the image.
         problems: a line each.
     """
 
     images: tuple[LabelledImage, ...]
     without_labels: int
     empty: int
-    repeated: int
+    left_out: int
     problems: tuple[str, ...]
 
     @property
@@ -82,8 +82,11 @@ class ScannedSplit:
                 f"{split}: {self.without_labels:,} of {len(self.images):,} images have no label file: "
                 "they count as backgrounds"
             )
-        if self.repeated:
-            yield f"{split}: {self.repeated:,} label rows repeat another row and are left out"
+        if self.left_out:
+            yield (
+                f"{split}: {self.left_out:,} label rows are left out: they repeat another row, have no area, "
+                "or reach beyond the image"
+            )
 
 
 @functools.lru_cache(maxsize=8)
@@ -97,7 +100,7 @@ def scan_split(images: tuple[str, ...], class_count: int, kind: Kind) -> Scanned
     """
     scanned: list[LabelledImage] = []
     problems: list[str] = []
-    without_labels = empty = repeated = 0
+    without_labels = empty = left_out = 0
     for path in images:
         label_path = Path(label_path_of(path))
         try:
@@ -106,16 +109,16 @@ def scan_split(images: tuple[str, ...], class_count: int, kind: Kind) -> Scanned
         except MvtkError as error:
             problems.append(str(error))
             continue
-        wrong = [problem for problem in labels.problems if not problem.is_repeat] if labels else []
+        wrong = [problem for problem in labels.problems if problem.effect == "refused"] if labels else []
         if wrong:
             problems.extend(f"{label_path}:{problem.line}: {problem.text}" for problem in wrong)
             continue
         without_labels += labels is None
         labels = labels or ParsedLabels([], [], ())
         empty += not labels.boxes and not labels.polygons
-        repeated += len(labels.problems)
+        left_out += len(labels.problems)
         scanned.append(_labelled(path, size_hw, labels))
-    return ScannedSplit(tuple(scanned), without_labels, empty - without_labels, repeated, tuple(problems))
+    return ScannedSplit(tuple(scanned), without_labels, empty - without_labels, left_out, tuple(problems))
 
 
 def _labelled(path: str, size_hw: tuple[int, int], labels: ParsedLabels) -> LabelledImage:

@@ -14,18 +14,17 @@ from typing import Final, Literal
 
 from toolkit.annotations.plain_text import decode_text
 from toolkit.annotations.yolo_data_yaml import DataYaml, find_data_yaml, load_data_yaml
-from toolkit.annotations.yolo_layout import IMAGE_SUFFIXES
 from toolkit.core.errors import InputProblemsError, MvtkError, OptionError, collected
 from toolkit.core.files import read_bytes
 from toolkit.core.listing import list_files
 from toolkit.npz.pair_options import RGB_AND_MASK
+from toolkit.yolo.preparation_source import IMAGE_SUFFIXES, PAIR_SUFFIX
 
 Kind = Literal["pairs", "images"]
 Attention = Literal["auto", "none", "channel", "mask-cbam"]
 
-NPZ_SUFFIX: Final = ".npz"
 _YAML_SUFFIXES: Final = frozenset({".yaml", ".yml"})
-_SUFFIXES: Final = IMAGE_SUFFIXES | {NPZ_SUFFIX}
+_SUFFIXES: Final = IMAGE_SUFFIXES | {PAIR_SUFFIX}
 _LIST_SUFFIX: Final = ".txt"
 _RGB: Final = 3
 _HINT: Final = "mvtk dataset convert-mask-attention and mvtk yolo prepare make datasets that training takes"
@@ -181,7 +180,7 @@ def _listed(path: Path) -> list[str]:
 
 def _kind(splits: Mapping[str, Sequence[str]], problems: list[str]) -> Kind:
     counts = {
-        split: (pairs := sum(image.lower().endswith(NPZ_SUFFIX) for image in images), len(images) - pairs)
+        split: (pairs := sum(image.lower().endswith(PAIR_SUFFIX) for image in images), len(images) - pairs)
         for split, images in splits.items()
     }
     pairs, plain = (sum(column) for column in zip(*counts.values(), strict=True)) if counts else (0, 0)

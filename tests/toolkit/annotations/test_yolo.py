@@ -141,7 +141,7 @@ def test_a_pixel_beyond_the_border_of_a_small_image_is_normal() -> None:
 
 def test_repeated_rows_are_found_as_ultralytics_finds_them() -> None:
     parsed = parse_labels("0 0.5 0.5 0.1 0.1\n1 0.5 0.5 0.1 0.1\n0 0.50 0.500000001 .1 .1\n")
-    assert parsed.problems == (LabelProblem(3, "repeats line 1", is_repeat=True),)
+    assert parsed.problems == (LabelProblem(3, "repeats line 1", "dropped"),)
     assert [box.class_id for box in parsed.boxes] == [0, 1]
 
 
@@ -149,7 +149,7 @@ def test_boxes_and_polygons_in_one_file_are_a_problem_reported_once() -> None:
     box, polygon = "0 0.5 0.5 0.1 0.1\n", "0 0.1 0.1 0.5 0.1 0.5 0.9\n"
     assert parse_labels(polygon + box * 2).problems == (
         LabelProblem(2, "a box row, but line 1 is a polygon row: a file holds one kind"),
-        LabelProblem(3, "repeats line 2"),
+        LabelProblem(3, "repeats line 2", "dropped"),
     )
 
 
@@ -377,21 +377,26 @@ import json, sys
 from ultralytics.data.utils import verify_image_label
 found = [verify_image_label((sys.argv[1], f"{sys.argv[2]}/{n}.txt", "", False, 2, 0, 0, False))
          for n in range(int(sys.argv[3]))]
-print(json.dumps([bool(result[-1]) for result in found]))
+print(json.dumps(["refused" if result[0] is None else "dropped" if result[-1] else "kept" for result in found]))
 """
     config = tmp_path / "config"
     config.mkdir()
-    objected = json.loads(
-        run_ultralytics(script, [str(image), str(tmp_path), str(len(LABELS_FOR_ULTRALYTICS))], config)
+    effects = json.loads(run_ultralytics(script, [str(image), str(tmp_path), str(len(LABELS_FOR_ULTRALYTICS))], config))
+    problems = [parse_labels(text.encode(), class_count=2).problems for text in LABELS_FOR_ULTRALYTICS]
+    order = ("kept", "dropped", "refused")
+    own = [max((problem.effect for problem in found), key=order.index, default="kept") for found in problems]
+    assert dict(zip(LABELS_FOR_ULTRALYTICS, own, strict=True)) == dict(
+        zip(LABELS_FOR_ULTRALYTICS, effects, strict=True)
     )
-    found = [bool(parse_labels(text.encode(), class_count=2).problems) for text in LABELS_FOR_ULTRALYTICS]
-    differing = {
-        text: ours for text, theirs, ours in zip(LABELS_FOR_ULTRALYTICS, objected, found, strict=True) if theirs != ours
+    odd = {
+        text
+        for text, found, effect in zip(LABELS_FOR_ULTRALYTICS, problems, effects, strict=True)
+        if found and effect == "kept"
     }
-    assert differing == {
-        "0 -0.005 0.5 0.02 0.2\n": True,  # its left edge is outside by 1.5 %
-        "0 0.9 0.5 0.4 0.2\n": True,
-        "0 0.5 0.5 0 0.2\n": True,
+    assert odd == {
+        "0 -0.005 0.5 0.02 0.2\n",  # its left edge is outside by 1.5 %
+        "0 0.9 0.5 0.4 0.2\n",
+        "0 0.5 0.5 0 0.2\n",
     }
 
 

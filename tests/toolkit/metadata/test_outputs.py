@@ -18,9 +18,9 @@ from toolkit.metadata.outputs import WRITTEN_BY, MetadataOutput, find_stale, mak
 from toolkit.metadata.raw_sources import RawSource
 from toolkit.metadata.reading import FileIdentity, open_metadata
 from toolkit.metadata.record import MetadataInfo, SourceInfo
-from toolkit.metadata.splitting import Split
 from toolkit.metadata.spool import Part, PartWriter
 from toolkit.metadata.writing import write_metadata
+from toolkit.splitting import Split
 
 BOX = (1.0, 2.0, 3.0, 4.0)
 

@@ -15,7 +15,7 @@ from toolkit.annotations.table import AnnotationTable, Finding
 from toolkit.metadata.boxes import BEYOND_EDGE, BoxPolicy
 from toolkit.metadata.columns import KINDS, Kind, SampleColumns
 from toolkit.metadata.sample_building import BAD_KEYPOINTS, NO_EXTENT, SampleBuilder, SplitImages
-from toolkit.metadata.splitting import Split
+from toolkit.splitting import Split
 
 Object = tuple[int, Sequence[float] | None, Sequence[tuple[float, float, float]]]
 """Image, box or None, and keypoints."""

@@ -25,8 +25,8 @@ from toolkit.metadata.source_processing import (
     ProcessSource,
     part_path,
 )
-from toolkit.metadata.splitting import SplitRule
 from toolkit.metadata.spool import Part
+from toolkit.splitting import SplitRule
 
 BOX = [1, 2, 3, 4]
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.metadata_files import sample_columns
 from toolkit.core.errors import MvtkError, StopRunError
 from toolkit.metadata.columns import ROW_WIDTHS, Kind, SampleColumns
-from toolkit.metadata.splitting import Split
 from toolkit.metadata.spool import Part, PartWriter
+from toolkit.splitting import Split
 
 FULL = Path("/dev/full")
 

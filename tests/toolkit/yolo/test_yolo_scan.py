@@ -50,7 +50,7 @@ def test_every_problem_is_said_with_its_place(tmp_path: Path) -> None:
     (root / "images/train/0002.npz").write_bytes(b"PK")
     scanned = scan(root)
     assert len(scanned.images) == 2
-    assert scanned.repeated == 1
+    assert scanned.left_out == 1
     lines = [problem.removeprefix(f"{root}/") for problem in scanned.problems]
     assert lines[0] == "labels/train/0000.txt:2: class '1' is beyond the 1 name"
     assert lines[1].startswith("labels/train/0000.txt:3: 1 fields: a box has 5")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.metadata.splitting import SplitRule
+from toolkit.splitting import SplitRule
 
 names = st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), max_size=40)
 rules = st.builds(SplitRule, st.integers(), st.floats(0, 1))

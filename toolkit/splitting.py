@@ -52,12 +52,8 @@ class SplitRule:
         Args:
             path: the image's path relative to the raw data folder.
         """
-        if self.group_by is not None:
-            match = self.group_by.search(path)
-            if match is not None:
-                return "\0".join(part or "" for part in match.groups()) if match.re.groups else match[0]
-        stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
-        return _ROBOFLOW_COPY.sub("", stem)
+        group = captured(self.group_by, path)
+        return image_identity(path) if group is None else group
 
     def groups_by_path(self, path: str) -> bool:
         """Tell whether ``group_by`` has a say about an image."""
@@ -69,7 +65,7 @@ class SplitRule:
         Each group's hash decides, whatever other groups there are. Where all of several groups were on one side, the
         one whose hash is nearest to the threshold changes sides, unless a split of 0 or 1 asks for just that.
         """
-        places = {group: self._place(group) for group in groups}
+        places = {group: place_of(group, self.seed) for group in groups}
         train = {group for group, place in places.items() if place < self.train_split}
         movable = places.keys() - self.fixed
         if len(places) == 1 or 0 < len(train) < len(places) or not 0 < self.train_split < 1 or not movable:
@@ -79,9 +75,25 @@ class SplitRule:
 
     def moved_group(self, groups: Sequence[str], train: AbstractSet[str]) -> str | None:
         """Return the group that changed sides when :meth:`train_groups` made ``train`` of ``groups``, if one did."""
-        return next((group for group in groups if (self._place(group) < self.train_split) != (group in train)), None)
+        places = ((group, place_of(group, self.seed)) for group in groups)
+        return next((group for group, place in places if (place < self.train_split) != (group in train)), None)
 
-    def _place(self, group: str) -> float:
-        """Return the group's place between 0 and 1, evenly spread."""
-        digest = hashlib.blake2b(os.fsencode(f"{self.seed}\0{group}"), digest_size=_HASH_BYTES).digest()
-        return int.from_bytes(digest, "big") / float(2 ** (8 * _HASH_BYTES))
+
+def captured(pattern: re.Pattern[str] | None, path: str) -> str | None:
+    """Return what ``pattern`` captures in a path, what it matches where it captures nothing; None without a match."""
+    match = pattern.search(path) if pattern is not None else None
+    if match is None:
+        return None
+    return "\0".join(part or "" for part in match.groups()) if match.re.groups else match[0]
+
+
+def image_identity(path: str) -> str:
+    """Return an image file's name without its suffix and without what Roboflow adds to the name of each copy."""
+    name = path.rpartition("/")[2]
+    return _ROBOFLOW_COPY.sub("", name.rpartition(".")[0] or name)
+
+
+def place_of(group: str, seed: int) -> float:
+    """Return a group's place between 0 and 1, evenly spread and the same for ever."""
+    digest = hashlib.blake2b(os.fsencode(f"{seed}\0{group}"), digest_size=_HASH_BYTES).digest()
+    return int.from_bytes(digest, "big") / float(2 ** (8 * _HASH_BYTES))
