@@ -51,7 +51,9 @@ def predict(
     output: Annotated[
         Path, typer.Option("--output", "-o", readable=False, metavar="DIR", help="Where the results go.")
     ],
-    imgsz: Annotated[int, typer.Option(metavar="PX", help="Side of the model's input.")] = 640,
+    imgsz: Annotated[
+        int | None, typer.Option(metavar="PX", help="Side of the model's input.", show_default="as trained")
+    ] = None,
     conf: Annotated[float, typer.Option(metavar="PART", help="Leave out detections of a lower confidence.")] = 0.25,
     iou: Annotated[float, typer.Option(metavar="PART", help="Overlap from which one of two boxes is left out.")] = 0.7,
     max_det: Annotated[int, typer.Option(metavar="N", help="Detections an image.")] = 300,
@@ -137,13 +139,15 @@ def predict(
     run_batch(PredictYoloJob(options), OutputOptions(report, log, json, quiet, verbose))
 
 
-@app.command(epilog="Example: mvtk yolo export --model demo-output/yolo-run --output model.onnx --imgsz 64")
+@app.command(epilog="Example: mvtk yolo export --model demo-output/yolo-run --output model.onnx")
 def export(
     model: ModelOption,
     output: Annotated[
         Path, typer.Option("--output", "-o", readable=False, metavar="FILE.onnx", help="The file to write.")
     ],
-    imgsz: Annotated[int, typer.Option(metavar="PX", help="Side of the input.")] = 640,
+    imgsz: Annotated[
+        int | None, typer.Option(metavar="PX", help="Side of the input.", show_default="as trained")
+    ] = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Images at once.")] = 1,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Let size and number of images vary.")] = False,
     opset: Annotated[int | None, typer.Option(metavar="N", help="Of ONNX.", show_default="a recent one")] = None,
@@ -164,5 +168,5 @@ def export(
         opset=opset,
         overwrite=overwrite,
     )
-    channels, size_bytes = export_yolo(options)
-    say(error_console(), f"{output}: {channels} channels of {imgsz} x {imgsz} pixels, {size_bytes:,} bytes")
+    (_, channels, height, width), size_bytes = export_yolo(options)
+    say(error_console(), f"{output}: {channels} channels of {width} x {height} pixels, {size_bytes:,} bytes")

@@ -180,7 +180,12 @@ def val(
         Path, typer.Option("--output", "-o", readable=False, metavar="DIR", help="Where the plots and metrics.csv go.")
     ],
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which part of the dataset.")] = "val",
-    imgsz: ImgszOption = 640,
+    imgsz: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PX", help="Side of the model's input.", show_default="as trained", rich_help_panel=IMAGES_PANEL
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Images at once.")] = 16,
     conf: Annotated[float, typer.Option(metavar="PART", help="Leave out detections of a lower confidence.")] = 0.001,
     iou: Annotated[float, typer.Option(metavar="PART", help="Overlap from which one of two boxes is left out.")] = 0.7,

@@ -74,5 +74,8 @@ def save_tiny_checkpoint(
         model.names = names
         model.args = {"task": "detect", "imgsz": 64}
         model.task = "detect"
-        torch.save({"model": model.eval().half(), "ema": None, "epoch": -1, "optimizer": None, "train_args": {}}, path)
+        torch.save(
+            {"model": model.eval().half(), "ema": None, "epoch": -1, "optimizer": None, "train_args": {"imgsz": 64}},
+            path,
+        )
     return path

@@ -60,7 +60,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def environment(home: Path) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("YOLO_", "ULTRALYTICS_", "MVTK_"))}
+    ours = ("YOLO_", "ULTRALYTICS_", "MVTK_", "TORCH")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     places = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "TMPDIR": str(home.parent / "tmp")}
     return {**kept, **places, "PYTHONPATH": str(PROJECT), "COLUMNS": "100", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -155,12 +156,10 @@ def test_validation_and_prediction_and_export(data: Path, home: Path, tmp_path: 
     assert val.returncode == 0, val.stderr
     assert json.loads(val.stdout)["stats"]["scores"]["classes"]["marked disc"]["instances"] == 4
     assert {path.name for path in (tmp_path / "val").iterdir()} >= {"metrics.csv", "confusion_matrix.png"}
-    predicted = mvtk(
-        home, "yolo", "predict", data / "images/val", "--model", weights, "--output", tmp_path / "out", "--imgsz", "64"
-    )
+    predicted = mvtk(home, "yolo", "predict", data / "images/val", "--model", weights, "--output", tmp_path / "out")
     assert predicted.returncode == 0, predicted.stderr
     assert "results of 2 images" in predicted.stdout
-    exported = mvtk(home, "yolo", "export", "--model", weights, "--output", tmp_path / "a.onnx", "--imgsz", "64")
+    exported = mvtk(home, "yolo", "export", "--model", weights, "--output", tmp_path / "a.onnx")
     assert exported.returncode == 0, exported.stderr
     assert (exported.stdout, exported.stderr.count("\n")) == ("", 1)
     assert exported.stderr.startswith(f"{tmp_path / 'a.onnx'}: 4 channels of 64 x 64 pixels, ")

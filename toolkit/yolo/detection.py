@@ -21,14 +21,14 @@ class DetectionOptions:
     """How a model is asked.
 
     Attributes:
-        imgsz: side of the model's input in pixels, a multiple of its stride.
+        imgsz: side of the model's input in pixels, a multiple of its stride; None: as it was trained.
         conf: leave out detections with a lower confidence.
         iou: of two detections of one class that overlap so much, the less confident one is left out.
         max_det: keep so many of an image's, the most confident ones.
         class_ids: keep these classes only; none: all.
     """
 
-    imgsz: int = 640
+    imgsz: int | None = None
     conf: float = 0.25
     iou: float = 0.7
     max_det: int = 300

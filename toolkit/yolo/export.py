@@ -29,7 +29,7 @@ class ExportYoloOptions(BaseModel):
     Attributes:
         model: a checkpoint (.pt), or the folder of a training run.
         output: the ONNX file.
-        imgsz: side of the input in pixels.
+        imgsz: side of the input in pixels; None: as it was trained.
         batch: images at once.
         dynamic: let size and number of images vary.
         opset: of ONNX; None: the newest one that torch's exporter is known to write well.
@@ -40,14 +40,14 @@ class ExportYoloOptions(BaseModel):
 
     model: Path
     output: Path
-    imgsz: int = Field(default=640, ge=32)
+    imgsz: int | None = Field(default=None, ge=32)
     batch: int = Field(default=1, ge=1)
     dynamic: bool = False
     opset: int | None = Field(default=None, ge=9)
     overwrite: bool = False
 
 
-def export_yolo(options: ExportYoloOptions) -> tuple[int, int]:
+def export_yolo(options: ExportYoloOptions) -> tuple[tuple[int, int, int, int], int]:
     """Write a model as ONNX: input ``images`` (batch, channels, imgsz, imgsz) in [0, 1], output ``output0``.
 
     The channels are red, green and blue, and the mask where the model takes one; the output is (batch, 4 + classes,
@@ -55,7 +55,7 @@ def export_yolo(options: ExportYoloOptions) -> tuple[int, int]:
     suppressed. Class names, stride and channels are in the file's metadata.
 
     Returns:
-        the input's channels, and the file's length in bytes.
+        the input's shape, and the file's length in bytes.
 
     Raises:
         OptionError: the file has another suffix, or ``imgsz`` is no multiple of the model's stride.
@@ -74,17 +74,18 @@ def export_yolo(options: ExportYoloOptions) -> tuple[int, int]:
 
         checkpoint = load_weights(weights_of(options.model))
         stride = int(checkpoint.model.stride.max())
-        if options.imgsz % stride:
-            raise OptionError(f"--imgsz {options.imgsz} is no multiple of the model's stride", f"give one of {stride}")
+        imgsz = options.imgsz or checkpoint.imgsz
+        if imgsz % stride:
+            raise OptionError(f"--imgsz {imgsz} is no multiple of the model's stride", f"give one of {stride}")
         # Ultralytics writes beside the checkpoint: it gets a place of its own.
         with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
-            made = _export(options, checkpoint, Path(folder))
+            made = _export(options, checkpoint, imgsz, Path(folder))
             with atomic_path(options.output) as temporary:
                 shutil.copyfile(made, temporary)
-    return checkpoint.channels, options.output.stat().st_size
+    return (options.batch, checkpoint.channels, imgsz, imgsz), options.output.stat().st_size
 
 
-def _export(options: ExportYoloOptions, checkpoint: Checkpoint, folder: Path) -> Path:
+def _export(options: ExportYoloOptions, checkpoint: Checkpoint, imgsz: int, folder: Path) -> Path:
     from ultralytics.engine.exporter import Exporter
 
     model = checkpoint.model
@@ -92,7 +93,7 @@ def _export(options: ExportYoloOptions, checkpoint: Checkpoint, folder: Path) ->
     model.yaml["channels"] = checkpoint.channels
     overrides = {
         "format": "onnx",
-        "imgsz": options.imgsz,
+        "imgsz": imgsz,
         "batch": options.batch,
         "dynamic": options.dynamic,
         "opset": options.opset,

@@ -117,7 +117,7 @@ class ValYoloOptions(_DeviceOptions):
         output: where the results go.
         model: a checkpoint (.pt).
         split: the part of the dataset.
-        imgsz: side of the model's input in pixels.
+        imgsz: side of the model's input in pixels; None: as it was trained.
         batch: images at once.
         conf: leave out detections with a lower confidence.
         iou: of two detections of one class that overlap so much, the less confident one is left out.
@@ -127,7 +127,7 @@ class ValYoloOptions(_DeviceOptions):
     output: Path
     model: Path
     split: Literal["train", "val", "test"] = "val"
-    imgsz: int = Field(default=640, ge=_STRIDE_PX, multiple_of=_STRIDE_PX)
+    imgsz: int | None = Field(default=None, ge=_STRIDE_PX, multiple_of=_STRIDE_PX)
     batch: int = Field(default=16, ge=1)
     conf: float = Field(default=0.001, ge=0, le=1)
     iou: float = Field(default=0.7, ge=0, le=1)

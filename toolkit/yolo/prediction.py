@@ -72,7 +72,7 @@ class PredictYoloOptions(DeviceBatchOptions):
         mask_suffix: what a mask's name adds to its image's stem.
         mask_extension: a mask's file suffix, with the dot.
         resize_mask: resize a mask of another size than its image instead of failing the image.
-        imgsz: side of the model's input in pixels.
+        imgsz: side of the model's input in pixels; None: as it was trained.
         conf: leave out detections with a lower confidence.
         iou: of two detections of one class that overlap so much, the less confident one is left out.
         max_det: keep so many detections of an image, the most confident ones.
@@ -91,7 +91,7 @@ class PredictYoloOptions(DeviceBatchOptions):
     mask_suffix: str = "_seg"
     mask_extension: str = Field(default=".png", pattern=r"^\.[^/]+$")
     resize_mask: bool = False
-    imgsz: int = Field(default=640, ge=32)
+    imgsz: int | None = Field(default=None, ge=32)
     conf: float = Field(default=0.25, ge=0, le=1)
     iou: float = Field(default=0.7, ge=0, le=1)
     max_det: int = Field(default=300, ge=1)

@@ -66,17 +66,17 @@ def validate_yolo(options: ValYoloOptions, stop: StopRequest | None = None, *, q
     remarks = require_sound(source)
     with contained_ultralytics(quiet=quiet):
         settings = parse_settings(options.settings, "val")
-        run_data = _run_data(options, source)
+        run_data, imgsz = _fitted(options, source)
         make_folder(options.output)
         with claimed_folder(options.output, "yolo val", ALL):
-            scores = _validate(options, source, run_data, device, settings, Watch(stop or StopRequest()))
+            scores = _validate(options, source, run_data, imgsz, device, settings, Watch(stop or StopRequest()))
             if scores is not None:
                 write_bytes(options.output / METRICS_NAME, scores_table(scores).encode(), overwrite=True)
     return ValidationResult(options.output, len(source.splits[options.split]), scores, remarks)
 
 
-def _run_data(options: ValYoloOptions, source: YoloSource) -> RunData:
-    """Return what the datasets need to know, as the model asks for it.
+def _fitted(options: ValYoloOptions, source: YoloSource) -> tuple[RunData, int]:
+    """Return what the datasets need to know, as the model asks for it, and the side of its input in pixels.
 
     Raises:
         MvtkError: the model cannot be loaded, or does not fit the dataset.
@@ -97,13 +97,15 @@ def _run_data(options: ValYoloOptions, source: YoloSource) -> RunData:
             f"{options.model}: knows {classes} classes, and {source.data_yaml} has {len(source.names)}",
             "give the dataset that it was trained for",
         )
-    return RunData(source.data_yaml.absolute(), source.kind, attention, options.output)
+    run_data = RunData(source.data_yaml.absolute(), source.kind, attention, options.output)
+    return run_data, options.imgsz or checkpoint.imgsz
 
 
 def _validate(
     options: ValYoloOptions,
     source: YoloSource,
     run_data: RunData,
+    imgsz: int,
     device: str,
     settings: Mapping[str, Setting],
     watch: Watch,
@@ -120,7 +122,7 @@ def _validate(
         "split": options.split,
         "device": device,
         "workers": options.workers,
-        "imgsz": options.imgsz,
+        "imgsz": imgsz,
         "batch": options.batch,
         "conf": options.conf,
         "iou": options.iou,

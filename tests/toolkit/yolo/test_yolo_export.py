@@ -16,8 +16,8 @@ from toolkit.yolo.export import ExportYoloOptions, export_yolo
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 
 
-def export(model: Path, output: Path, **changes: Any) -> tuple[int, int]:
-    return export_yolo(ExportYoloOptions(model=model, output=output, **{"imgsz": 64, **changes}))
+def export(model: Path, output: Path, **changes: Any) -> Any:
+    return export_yolo(ExportYoloOptions(model=model, output=output, **changes))
 
 
 @pytest.mark.parametrize(("channels", "guided", "dynamic"), [(3, False, False), (4, False, True), (4, True, False)])
@@ -30,10 +30,10 @@ def test_the_file_gives_what_the_model_gives(tmp_path: Path, channels: int, guid
     (tmp_path / "weights").mkdir()
     model = save_tiny_checkpoint(tmp_path / "weights/best.pt", channels=channels, guided=guided, eager=True)
     before = tree_hash(tmp_path / "weights")
-    found, size_bytes = export(model, tmp_path / "model.onnx", dynamic=dynamic)
+    shape, size_bytes = export(model, tmp_path / "model.onnx", dynamic=dynamic)
     assert tree_hash(tmp_path / "weights") == before
     assert written(tmp_path) == ["model.onnx", "weights/best.pt"]
-    assert (found, size_bytes) == (channels, (tmp_path / "model.onnx").stat().st_size)
+    assert (shape, size_bytes) == ((1, channels, 64, 64), (tmp_path / "model.onnx").stat().st_size)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape[1] == channels
     assert session.get_modelmeta().custom_metadata_map["channels"] == str(channels)

@@ -89,7 +89,7 @@ def test_boxes_come_back_to_where_they_lie_in_the_image(height: int, width: int,
         from toolkit.yolo.engine.detector import LoadedDetector
 
     detector = LoadedDetector.__new__(LoadedDetector)
-    detector._options = DetectionOptions(imgsz=64)
+    detector._imgsz = 64
     corners = [data.draw(st.tuples(st.floats(0, 0.4), st.floats(0.6, 1))) for _ in range(2)]
     box = np.array([corners[0][0] * width, corners[1][0] * height, corners[0][1] * width, corners[1][1] * height])
     geometry = letterbox_geometry(height, width, 64)

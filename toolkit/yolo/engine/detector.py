@@ -48,8 +48,9 @@ class LoadedDetector:
         self._device = torch.device(device)
         model: Any = checkpoint.model
         stride = int(model.stride.max())
-        if options.imgsz % stride:
-            raise OptionError(f"--imgsz {options.imgsz} is no multiple of the model's stride", f"give one of {stride}")
+        self._imgsz = options.imgsz or checkpoint.imgsz
+        if self._imgsz % stride:
+            raise OptionError(f"--imgsz {self._imgsz} is no multiple of the model's stride", f"give one of {stride}")
         self._model = model.fuse(verbose=False).eval().to(self._device)
 
     def prepare(self, image_hwc: NDArray[np.uint8]) -> PreparedImage:
@@ -61,7 +62,7 @@ class LoadedDetector:
         height, width, channels = image_hwc.shape
         if channels != self.channels:
             raise MvtkError(f"an image of {channels} channels for a model that takes {self.channels}")
-        geometry = letterbox_geometry(height, width, self._options.imgsz)
+        geometry = letterbox_geometry(height, width, self._imgsz)
         scaled_hwc = scale_to_fit(image_hwc, geometry, "bilinear")
         if channels == RGB_AND_MASK and scaled_hwc is not image_hwc:
             mask_hw = scale_to_fit(cv2.extractChannel(image_hwc, _MASK), geometry, "nearest")
@@ -78,7 +79,7 @@ class LoadedDetector:
         """
         if not images:
             return []
-        failure = f"the memory does not suffice for {len(images)} images of {self._options.imgsz} pixels"
+        failure = f"the memory does not suffice for {len(images)} images of {self._imgsz} pixels"
         found = within_memory(lambda: self._run(images), failure)
         return [self._in_image(boxes, image.size_hw) for boxes, image in zip(found, images, strict=True)]
 
@@ -101,7 +102,7 @@ class LoadedDetector:
     def _in_image(self, found: NDArray[np.float32], size_hw: tuple[int, int]) -> Detections:
         """Return detections in pixels of the image, clipped to it; those outside it are left out."""
         height, width = size_hw
-        geometry = letterbox_geometry(height, width, self._options.imgsz)
+        geometry = letterbox_geometry(height, width, self._imgsz)
         shift = np.array([geometry.left, geometry.top] * 2, np.float64)
         factors = np.array([width / geometry.width, height / geometry.height] * 2)
         boxes_xyxy = np.clip((found[:, :4] - shift) * factors, 0, [width, height] * 2)

@@ -17,6 +17,7 @@ from toolkit.npz.pair_options import RGB_AND_MASK
 from toolkit.yolo.engine.models import MaskGuidedAttention, MaskGuidedDetectionModel
 from toolkit.yolo.source import Attention
 
+DEFAULT_IMGSZ: Final = 640
 _FIRST_CONVOLUTION: Final = "model.0.conv.weight"
 _UNREADABLE: Final = (TypeError, RuntimeError, ValueError, KeyError, AttributeError, ImportError, EOFError, OSError)
 
@@ -46,6 +47,13 @@ class Checkpoint:
         if isinstance(self.model, MaskGuidedDetectionModel):
             return "mask-cbam"
         return "channel" if self.channels == RGB_AND_MASK else "none"
+
+    @property
+    def imgsz(self) -> int:
+        """Side of the input that it was trained with, in pixels; Ultralytics' usual one where it does not say."""
+        arguments = self.content.get("train_args") or {}
+        size = arguments.get("imgsz") if isinstance(arguments, dict) else None
+        return size if isinstance(size, int) and size > 0 else DEFAULT_IMGSZ
 
     @property
     def class_names(self) -> dict[int, str]:
