@@ -11,13 +11,14 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
 DEMO := demo-output
 
-.PHONY: help demo demo-embryo demo-features demo-sam test test-slow check fix bench lock clean
+.PHONY: help demo demo-embryo demo-features demo-sam demo-yolo test test-slow check fix bench lock clean
 
 help:
 	@echo 'make demo       the main jobs on real photographs, in demo-output/ (installs the core only)'
 	@echo 'make demo-features  SAM2 features of the photographs, by random weights (installs everything, about 6 GB)'
 	@echo 'make demo-embryo  the embryo dataset in miniature: extract, check, split, image folder, load_dataset'
 	@echo 'make demo-sam   a tiny SAM with random weights: verify, split, train, evaluate, predict'
+	@echo 'make demo-yolo  a detector of image and mask: convert, verify, train, validate, predict, export (minutes)'
 	@echo 'make test       all tests but those marked slow or gpu (installs everything, about 6 GB)'
 	@echo 'make test-slow  the tests marked slow and gpu'
 	@echo 'make check      formatting, lint, types, README drift'
@@ -85,6 +86,10 @@ demo-sam: $(VENV)/.installed-all
 	$(BIN)/mvtk sam evaluate $(DEMO)/sam --model $(DEMO)/sam-run --output $(DEMO)/sam-evaluation
 	$(BIN)/mvtk sam predict $(DEMO)/sam/images --boxes $(DEMO)/sam/boxes --model $(DEMO)/sam-run --output $(DEMO)/sam-predictions
 	@echo 'look at $(DEMO)/sam.png, $(DEMO)/sam-run/panels, $(DEMO)/sam-evaluation and $(DEMO)/sam-predictions/overlays'
+
+demo-yolo: $(VENV)/.installed-all demo
+	MVTK=$(BIN)/mvtk sh configs/yolo-mask-attention.sh configs/demo.yaml $(DEMO)/yolo --config configs/yolo-train.yaml
+	@echo 'look at $(DEMO)/yolo/run/results.png, $(DEMO)/yolo/val and $(DEMO)/yolo/predictions/overlays'
 
 test: $(VENV)/.installed-all
 	$(BIN)/python -m pytest -n 2

@@ -117,7 +117,7 @@ def prepare(
     No mvtk command writes through a link; for tools that do, as Ultralytics to damaged JPEGs, use --link copy.
     """
     from commands.ui import run_batch
-    from toolkit.yolo.preparation import PrepareJob, PrepareOptions
+    from toolkit.yolo.preparation.job import PrepareJob, PrepareOptions
 
     options = validated(
         PrepareOptions,

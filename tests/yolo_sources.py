@@ -7,7 +7,7 @@ from typing import Any
 
 from toolkit.core.driver import run_to_end
 from toolkit.core.report import Report
-from toolkit.yolo.preparation import PrepareJob, PrepareOptions
+from toolkit.yolo.preparation.job import PrepareJob, PrepareOptions
 
 BOX = "0 0.5 0.5 0.2 0.2\n"
 POLYGON = "1 0.1 0.1 0.5 0.1 0.5 0.9\n"

@@ -18,6 +18,7 @@ from tests.benchmarks import (
     rewriting,
     sam_training,
     startup,
+    yolo_loading,
 )
 
 BENCHMARKS = {
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "edges": edges.measure,
     "features": features.measure,
     "sam_training": sam_training.measure,
+    "yolo_loading": yolo_loading.measure,
     "embryo_extraction": embryo_extraction.measure,
     "embryo_index": embryo_index.measure,
 }

@@ -23,6 +23,8 @@ from toolkit.metadata.demo import write_demo as write_metadata_demo
 from toolkit.sam.demo import write_demo as write_sam_demo
 from toolkit.sam.demo_model import write_demo_model
 
+SHORT = ["--epochs", "1", "--imgsz", "64", "--device", "cpu"]
+
 
 def examples() -> list[str]:
     """The example of each command's help."""
@@ -60,6 +62,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["dataset", "process", "--config", "configs/dataset-process.yaml"],
         ["embryo", "extract", "demo-output/embryo/archives", "demo-output/embryo/extracted"],
         ["sam", "train", "--config", "configs/sam-train.yaml", "demo-output/sam", "--epochs", "1"],
+        ["yolo", "train", "demo-output/mask_attention_yolo", "--config", "configs/yolo-train.yaml", *SHORT],
         ["features", "extract", "--images", "demo-output/sa1b", "--output", "demo-output/features", *encoder],
     ):
         line = [sys.executable, "-m", "commands.main", *command, "-q"]

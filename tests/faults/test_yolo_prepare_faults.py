@@ -18,7 +18,7 @@ from tests.datasets import tree_hash
 from tests.yolo_sources import many, options, prepare
 from toolkit.core.driver import run_to_end
 from toolkit.core.errors import MvtkError
-from toolkit.yolo.preparation import PrepareJob
+from toolkit.yolo.preparation.job import PrepareJob
 
 IMAGES = 300
 DEADLINE_S = 60.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,8 @@ def _export(options: ExportYoloOptions, checkpoint: Checkpoint, imgsz: int, fold
         "mode": "export",
         "task": "detect",
     }
-    with explained(options.output, Watch(StopRequest())):
+    # torch tells that its exporter will change, and which branches it takes as they are for this input.
+    with explained(options.output, Watch(StopRequest())), warnings.catch_warnings(action="ignore"):
         made = Exporter(overrides=overrides)(model=model)
     if not made or not Path(made).is_file():
         raise MvtkError(f"{options.output}: Ultralytics made no file", "try another --opset")

@@ -44,7 +44,7 @@ from toolkit.prediction_records import (
 )
 from toolkit.preview import draw_boxes, overlay_mask, save_png
 from toolkit.yolo.detection import DetectionOptions, Detections, PreparedImage, YoloDetector
-from toolkit.yolo.preparation_source import PAIR_SUFFIX
+from toolkit.yolo.preparation.source import PAIR_SUFFIX
 from toolkit.yolo.run_folder import weights_of
 
 LABELS: Final = "labels"

@@ -18,7 +18,7 @@ from toolkit.core.errors import InputProblemsError, MvtkError, OptionError, coll
 from toolkit.core.files import read_bytes
 from toolkit.core.listing import list_files
 from toolkit.npz.pair_options import RGB_AND_MASK
-from toolkit.yolo.preparation_source import IMAGE_SUFFIXES, PAIR_SUFFIX
+from toolkit.yolo.preparation.source import IMAGE_SUFFIXES, PAIR_SUFFIX
 
 Kind = Literal["pairs", "images"]
 Attention = Literal["auto", "none", "channel", "mask-cbam"]

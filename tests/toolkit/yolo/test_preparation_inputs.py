@@ -15,7 +15,7 @@ from tests.sam_datasets import make_dataset
 from tests.yolo_sources import BOX, NAMES, add, images_in, many, options, prepare
 from toolkit.core.errors import InputProblemsError, MvtkError
 from toolkit.npz.writing import save_npz
-from toolkit.yolo.preparation_inputs import examine
+from toolkit.yolo.preparation.inputs import examine
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.splitting import place_of
-from toolkit.yolo.preparation_source import FoundImage
-from toolkit.yolo.preparation_split import SPLITS, Shares, image_group, share_out, share_out_images
+from toolkit.yolo.preparation.source import FoundImage
+from toolkit.yolo.preparation.split import SPLITS, Shares, image_group, share_out, share_out_images
 
 names = st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6), max_size=40)
 shares = st.builds(

@@ -13,8 +13,6 @@ from tests.yolo_models import save_tiny_checkpoint
 from toolkit.core.errors import MvtkError, OptionError
 from toolkit.yolo.export import ExportYoloOptions, export_yolo
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
-
 
 def export(model: Path, output: Path, **changes: Any) -> Any:
     return export_yolo(ExportYoloOptions(model=model, output=output, **changes))

@@ -11,12 +11,12 @@ from typing import Final
 from toolkit.core.errors import InputProblemsError, MvtkError, collected
 from toolkit.npz.errors import NpzError
 from toolkit.npz.reading import image_and_mask_keys, open_npz
-from toolkit.yolo.preparation_labels import LabelFigures
-from toolkit.yolo.preparation_names import ClassNames, read_class_names
-from toolkit.yolo.preparation_options import PrepareOptions
-from toolkit.yolo.preparation_source import IMAGES, FoundImage, Source, find_source
-from toolkit.yolo.preparation_split import SharedOut, image_group, share_out_images
-from toolkit.yolo.preparation_step import PreparedImage
+from toolkit.yolo.preparation.labels import LabelFigures
+from toolkit.yolo.preparation.names import ClassNames, read_class_names
+from toolkit.yolo.preparation.options import PrepareOptions
+from toolkit.yolo.preparation.source import IMAGES, FoundImage, Source, find_source
+from toolkit.yolo.preparation.split import SharedOut, image_group, share_out_images
+from toolkit.yolo.preparation.step import PreparedImage
 
 _SHOWN_OF_A_KIND: Final = 20
 """How many problems of one kind are said in words."""

@@ -10,8 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from toolkit.core.options import BatchOptions
 from toolkit.core.placing import LinkMode
-from toolkit.yolo.preparation_source import LabelFolder
-from toolkit.yolo.preparation_split import Shares
+from toolkit.yolo.preparation.source import LabelFolder
+from toolkit.yolo.preparation.split import Shares
 
 
 class PrepareOptions(BatchOptions):

@@ -21,7 +21,7 @@ from toolkit.annotations.yolo_layout import LABEL_SUFFIXES
 from toolkit.core.errors import MvtkError
 from toolkit.core.files import explain_os_error, make_folder, read_bytes, write_bytes
 from toolkit.core.listing import is_folder, visible_entries, walk_files
-from toolkit.yolo.preparation_source import IMAGE_SUFFIXES, PAIR_SUFFIX
+from toolkit.yolo.preparation.source import IMAGE_SUFFIXES, PAIR_SUFFIX
 
 STATE_NAME: Final = ".mvtk-yolo-prepare.json"
 FOLDERS: Final = ("images", "labels")

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from toolkit.splitting import Split, captured, image_identity, place_of
-from toolkit.yolo.preparation_source import FoundImage
+from toolkit.yolo.preparation.source import FoundImage
 
 SPLITS: Final[tuple[Split, ...]] = ("train", "val", "test")
 

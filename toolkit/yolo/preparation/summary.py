@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from toolkit.splitting import Split
-from toolkit.yolo.preparation_inputs import PreparationInputs
-from toolkit.yolo.preparation_labels import SplitFigures
-from toolkit.yolo.preparation_options import PrepareOptions
-from toolkit.yolo.preparation_split import SPLITS
+from toolkit.yolo.preparation.inputs import PreparationInputs
+from toolkit.yolo.preparation.labels import SplitFigures
+from toolkit.yolo.preparation.options import PrepareOptions
+from toolkit.yolo.preparation.split import SPLITS
 
 
 def split_figures(inputs: PreparationInputs) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from toolkit.annotations.yolo_data_yaml import find_data_yaml, load_data_yaml
 from toolkit.core.errors import InputProblemsError, MvtkError
 from toolkit.core.files import read_bytes
 from toolkit.sam.layout import SUMMARY, read_summary
-from toolkit.yolo.preparation_source import CLASSES_NAME, LabelFolder
+from toolkit.yolo.preparation.source import CLASSES_NAME, LabelFolder
 
 _RGB: Final = 3
 _LISTS: Final = (CLASSES_NAME, "obj.names", f"labels/{CLASSES_NAME}")

@@ -7,7 +7,7 @@
     OUTPUT/data.yaml                        written last: class names, splits, channels
 
 Images of one group, such as a Roboflow image and its augmented copies, are never on two sides. A hash of the group
-decides, so that images keep their side when others are added (:mod:`toolkit.yolo.preparation_split`). An image without
+decides, so that images keep their side when others are added (:mod:`toolkit.yolo.preparation.split`). An image without
 a label file is a background, as it is for Ultralytics.
 """
 
@@ -26,12 +26,12 @@ from toolkit.core.claims import claimed_folder
 from toolkit.core.errors import OptionError
 from toolkit.core.files import make_folder
 from toolkit.core.options import ALL
-from toolkit.yolo.preparation_inputs import examine
-from toolkit.yolo.preparation_options import PrepareOptions
-from toolkit.yolo.preparation_output import FOLDERS, OutputState, begin, look_into, require_usable, save_state
-from toolkit.yolo.preparation_split import SPLITS
-from toolkit.yolo.preparation_step import ALREADY_THERE, PlaceImage, PreparedImage
-from toolkit.yolo.preparation_summary import counted, remarks, split_figures, split_lines
+from toolkit.yolo.preparation.inputs import examine
+from toolkit.yolo.preparation.options import PrepareOptions
+from toolkit.yolo.preparation.output import FOLDERS, OutputState, begin, look_into, require_usable, save_state
+from toolkit.yolo.preparation.split import SPLITS
+from toolkit.yolo.preparation.step import ALREADY_THERE, PlaceImage, PreparedImage
+from toolkit.yolo.preparation.summary import counted, remarks, split_figures, split_lines
 
 NO_IMAGE: Final = "label file without an image"
 """Why a label file is skipped."""
