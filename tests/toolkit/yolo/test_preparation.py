@@ -17,6 +17,7 @@ from tests.sam_datasets import make_dataset
 from tests.yolo_sources import BOX, POLYGON, add, images_in, many, options, prepare
 from toolkit.annotations.marked_data_yaml import KEPT
 from toolkit.core.errors import MvtkError, OptionError
+from toolkit.yolo.preparation import output as output_module
 from toolkit.yolo.preparation.job import PrepareJob
 from toolkit.yolo.preparation.step import COPIED
 
@@ -323,7 +324,7 @@ def test_a_run_that_ended_before_it_removed_anything_is_gone_on_with(
         raise MvtkError("ended")
 
     with monkeypatch.context() as patch:
-        patch.setattr(output, "_remove", ended)
+        patch.setattr(output_module, "_remove", ended)
         with pytest.raises(MvtkError, match="ended"):
             prepare(root, seed=1, overwrite=True)
     with pytest.raises(MvtkError, match="files that it would not have now"):
