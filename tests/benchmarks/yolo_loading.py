@@ -66,7 +66,7 @@ def _ours(pairs: Path, scratch: Path, *, is_training: bool) -> Any:
     from toolkit.yolo.source import find_source
 
     source = find_source(pairs, ("train", "val"))
-    run_data = RunData(source.data_yaml, source.kind, "channel", scratch / "cache")
+    run_data = RunData(source.data_yaml, source.kind, "channel", scratch / "cache", 1)
     data = check_det_dataset(str(run_data.save(scratch, source, 4)))
     dataset = build_contained_dataset(_settings(), data, data["train"], "train" if is_training else "val", 16, 32)
     dataset.rect = False

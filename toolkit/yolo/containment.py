@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import importlib.util
 import io
+import json
 import logging
 import os
 import re
@@ -91,18 +92,23 @@ def _restrict() -> None:
     if os.environ.get("MVTK_ULTRALYTICS_DIR") != os.environ.get(_CONFIG_DIR) or _CONFIG_DIR not in os.environ:
         folder = tempfile.mkdtemp(prefix="mvtk-ultralytics-")
         os.environ |= {_CONFIG_DIR: folder, "MVTK_ULTRALYTICS_DIR": folder}
-        _lay_fonts(Path(folder) / "Ultralytics")
+        _furnish(Path(folder) / "Ultralytics")
         atexit.register(_remove, folder, os.getpid())
 
 
-def _lay_fonts(folder: Path) -> None:
-    """Put a font where Ultralytics looks for those that it would download: matplotlib's own, of many scripts."""
+def _furnish(folder: Path) -> None:
+    """Put settings there, with folders of this process, and a font under the names of those that would be downloaded.
+
+    The font is matplotlib's own, which has many scripts.
+    """
+    folder.mkdir(exist_ok=True)
+    places = {name: str(folder / name) for name in ("weights_dir", "runs_dir", "datasets_dir")}
+    (folder / "settings.json").write_text(json.dumps({**places, **dict.fromkeys(_SERVICES, False)}))
     package = importlib.util.find_spec("matplotlib")
     if package is None or package.origin is None:
         return
     font = Path(package.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
     if font.is_file():
-        folder.mkdir(exist_ok=True)
         for name in _FONTS:
             (folder / name).symlink_to(font)
 

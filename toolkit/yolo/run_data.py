@@ -29,6 +29,7 @@ class RunData:
         kind: pairs or plain images.
         attention: what becomes of the masks; never ``auto``.
         cache_folder: for images cached on disk.
+        class_count: how many classes the labels have; ``single_cls`` hides it from Ultralytics.
         lr0: the learning rate that was asked for; None: Ultralytics' own choice.
     """
 
@@ -36,6 +37,7 @@ class RunData:
     kind: Kind
     attention: Attention
     cache_folder: Path
+    class_count: int
     lr0: float | None = None
 
     @classmethod
@@ -47,6 +49,7 @@ class RunData:
             values["kind"],
             values["attention"],
             Path(values["cache_folder"]),
+            values["class_count"],
             values["lr0"],
         )
 
@@ -86,6 +89,7 @@ class RunData:
                 "kind": self.kind,
                 "attention": self.attention,
                 "cache_folder": str(self.cache_folder),
+                "class_count": self.class_count,
                 "lr0": self.lr0,
             },
         }

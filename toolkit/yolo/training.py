@@ -142,7 +142,9 @@ def _train(
         overwrite=True,
     )
     cache_folder = options.cache_dir or options.output / _CACHE_FOLDER
-    run_data = RunData(source.data_yaml.absolute(), source.kind, run.attention, cache_folder, options.lr0)
+    run_data = RunData(
+        source.data_yaml.absolute(), source.kind, run.attention, cache_folder, len(source.names), options.lr0
+    )
     scratch = Path(scratch_folder())
     overrides = {
         **settings,

@@ -97,7 +97,7 @@ def _fitted(options: ValYoloOptions, source: YoloSource) -> tuple[RunData, int]:
             f"{options.model}: knows {classes} classes, and {source.data_yaml} has {len(source.names)}",
             "give the dataset that it was trained for",
         )
-    run_data = RunData(source.data_yaml.absolute(), source.kind, attention, options.output)
+    run_data = RunData(source.data_yaml.absolute(), source.kind, attention, options.output, len(source.names))
     return run_data, options.imgsz or checkpoint.imgsz
 
 

@@ -29,7 +29,7 @@ def dataset(
 
     source = find_source(root, ("train", "val"))
     scratch.mkdir(exist_ok=True)
-    run_data = RunData(source.data_yaml, source.kind, source.attention(attention), scratch / "cache")
+    run_data = RunData(source.data_yaml, source.kind, source.attention(attention), scratch / "cache", 1)
     from ultralytics.data.utils import check_det_dataset
 
     data = check_det_dataset(str(run_data.save(scratch, source, source.channels(attention))))

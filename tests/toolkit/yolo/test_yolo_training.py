@@ -227,6 +227,38 @@ def test_what_cannot_be_run_is_said_first(
     assert not (tmp_path / "run").exists()
 
 
+def test_settings_that_change_classes_sizes_and_numbers(tiny_yaml: str, tmp_path: Path) -> None:
+    root = write_guided_dataset(tmp_path / "data")
+    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, b]\n")
+    for path in (root / "labels").rglob("*.txt"):
+        path.write_text(path.read_text().replace("0 ", "1 ", 1))
+    settings = (*FAST, "single_cls=true", "multi_scale=0.5", "fraction=[0.5, 1.0]", "rect=true")
+    result = train(root, tmp_path / "run", tiny_yaml, settings=settings)
+    assert result.final is not None
+    assert result.final.instances == {"item": 4}
+
+
+def test_the_mask_of_a_batch_is_scaled_to_the_nearest_pixel(guided_data: Path, tiny_yaml: str, tmp_path: Path) -> None:
+    from toolkit.yolo.containment import contained_ultralytics
+
+    with contained_ultralytics(quiet=True):
+        from toolkit.yolo.engine.trainer import ContainedTraining
+    from types import SimpleNamespace
+
+    trainer = ContainedTraining.__new__(ContainedTraining)
+    trainer.device, trainer.stride = torch.device("cpu"), 32
+    trainer.args = SimpleNamespace(multi_scale=0.5, imgsz=128)
+    sizes = set()
+    for _ in range(20):
+        images = torch.randint(0, 256, (2, 4, 128, 128), dtype=torch.uint8)
+        images[:, 3] = (images[:, 3] > 127) * 255
+        made = trainer.preprocess_batch({"img": images})["img"]
+        sizes.add(made.shape[-1])
+        assert set(made[:, 3].unique().tolist()) == {0, 1}
+        assert len(made[:, 0].unique()) > 2
+    assert len(sizes) > 1
+
+
 def test_a_folder_with_other_files_is_left_alone(guided_data: Path, tiny_yaml: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.tex").touch()

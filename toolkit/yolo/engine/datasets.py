@@ -43,7 +43,7 @@ class ContainedDataset(YOLODataset):
         run_data = RunData.of(self.data)
         images = run_data.images(img_path)
         count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(images) * self.fraction))
-        self._scan = scan_split(images[:count], len(self.data["names"]), run_data.kind)
+        self._scan = scan_split(images[:count], run_data.class_count, run_data.kind)
         return [image.path for image in self._scan.images]
 
     def get_labels(self) -> list[dict[str, Any]]:

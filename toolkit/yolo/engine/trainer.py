@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from ultralytics.data.utils import get_split_fraction
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOCAL_RANK, LOGGER, RANK, colorstr, nms
@@ -59,7 +60,7 @@ def build_contained_dataset(
         task=settings.task,
         classes=settings.classes,
         data=data,
-        fraction=settings.fraction if is_training else 1.0,
+        fraction=get_split_fraction(settings.fraction, "train" if is_training else settings.split),
     )
 
 
