@@ -158,7 +158,7 @@ def test_validation_and_prediction_and_export(data: Path, home: Path, tmp_path: 
     assert {path.name for path in (tmp_path / "val").iterdir()} >= {"metrics.csv", "confusion_matrix.png"}
     predicted = mvtk(home, "yolo", "predict", data / "images/val", "--model", weights, "--output", tmp_path / "out")
     assert predicted.returncode == 0, predicted.stderr
-    assert "results of 2 images" in predicted.stdout
+    assert "predictions.json: 2 images" in predicted.stdout
     exported = mvtk(home, "yolo", "export", "--model", weights, "--output", tmp_path / "a.onnx")
     assert exported.returncode == 0, exported.stderr
     assert (exported.stdout, exported.stderr.count("\n")) == ("", 1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
@@ -17,25 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from toolkit.core.batch import Figures, Job, Outcome, Publishing
-from toolkit.core.claims import claimed_folder
+from toolkit.core.batch import Figures, Outcome, Publishing
 from toolkit.core.errors import MvtkError, OptionError
 from toolkit.core.extras import require_installed
 from toolkit.core.files import make_folder, read_bytes
 from toolkit.core.listing import require_folder, walk_files, walk_sorted
 from toolkit.device_memory import HalvingStep
 from toolkit.images import load_image
-from toolkit.images.search import image_stem, is_image
-from toolkit.prediction_records import (
-    RECORDS,
-    RESULTS_NAME,
-    Record,
-    content_mark,
-    merge_records,
-    model_mark,
-    read_record,
-    write_record,
-)
+from toolkit.images.search import is_image
+from toolkit.prediction_job import PredictionJob, name_of
+from toolkit.prediction_records import RECORDS, Record, content_mark, model_mark, write_record
 from toolkit.preview import save_png
 from toolkit.sam.coco_results import coco_results
 from toolkit.sam.detection import Detector, Prompts, load_detector
@@ -52,9 +42,6 @@ if TYPE_CHECKING:
 MASKS: Final = "masks"
 OVERLAYS: Final = "overlays"
 
-ALREADY_PREDICTED: Final = "already predicted"
-STALE: Final = "stale: predicted by another model or from other boxes (--overwrite does it again)"
-TWO_IMAGES: Final = "two images of one name"
 NO_BOXES: Final = "no boxes file"
 
 _MIN_LABEL_PX: Final = 10
@@ -244,7 +231,7 @@ class PredictSamStep(HalvingStep[ImageItem, ReadImage]):
         return [f"{prefix}{score:.2f}" for prefix, score in zip(prefixes, scores.tolist(), strict=True)]
 
 
-class PredictSamJob(Job[ImageItem]):
+class PredictSamJob(PredictionJob[ImageItem]):
     """The prediction for all images below a folder, which is listed while the work goes on.
 
     ``masks/<image>_<k>.png`` (0 and 255, k being the line of the box where no mask was left out), ``overlays``,
@@ -257,6 +244,7 @@ class PredictSamJob(Job[ImageItem]):
     command: ClassVar[str] = "sam predict"
 
     def __init__(self, options: PredictSamOptions) -> None:
+        super().__init__(options.output, options.parts, overwrite=options.overwrite)
         require_folder(options.images, "give the folder with the images")
         if options.boxes is not None:
             require_folder(options.boxes, "give the folder with a YOLO text file for each image")
@@ -267,7 +255,7 @@ class PredictSamJob(Job[ImageItem]):
         self._options = options
         self._devices = options.worker_devices()
         require_installed("transformers", "sam")
-        self._merged, self._left_out, self._masks = 0, 0, 0
+        self._masks = 0
 
     @property
     def options(self) -> PredictSamOptions:
@@ -284,80 +272,39 @@ class PredictSamJob(Job[ImageItem]):
         """What the records of this run say made them."""
         return f"{model_mark(tuned_model(self._options.model))} min_score {self._options.min_score}"
 
-    def plan(self) -> Iterator[ImageItem | Outcome]:
-        """Yield each image whose masks are to be predicted, and why each other one's are not.
+    def sources(self) -> Iterator[str]:
+        """Yield the images below the folder."""
+        return walk_sorted(self._options.images, is_image)
+
+    def item_of(self, source: str) -> ImageItem | Outcome:
+        """Return the image with its boxes file, where no detector finds the boxes."""
+        options = self._options
+        boxes_path = options.boxes and options.boxes / f"{name_of(source)}.txt"
+        if boxes_path and not boxes_path.exists():
+            return Outcome.failed(source, f"{boxes_path}: no such file; an empty one says: no objects", NO_BOXES)
+        return ImageItem(source, os.fspath(boxes_path) if boxes_path else "")
+
+    def prompts_mark(self, item: ImageItem) -> str:
+        """Return what tells the boxes from others: their content, or which detector finds them.
 
         Raises:
-            MvtkError: a folder cannot be listed.
+            MvtkError: the boxes cannot be read.
         """
-        options = self._options
-        folder, owners = None, dict[str, str]()  # of the folder's images, by the name of their results
-        for source in walk_sorted(options.images, is_image):
-            if folder != (folder := source.rpartition("/")[0]):
-                owners.clear()
-            name = name_of(source)
-            owner = owners.setdefault(name, source)
-            if not options.shard.holds(source):
-                continue
-            if owner != source:
-                yield Outcome.failed(source, f"{TWO_IMAGES}: {owner} has the same results; rename one", TWO_IMAGES)
-                continue
-            boxes_path = options.boxes and options.boxes / f"{name}.txt"
-            if boxes_path and not boxes_path.exists():
-                yield Outcome.failed(source, f"{boxes_path}: no such file; an empty one says: no objects", NO_BOXES)
-                continue
-            item = ImageItem(source, os.fspath(boxes_path) if boxes_path else "")
-            yield self._settled(item) or item
-
-    def _settled(self, item: ImageItem) -> Outcome | None:
-        """Return the outcome of an image that has its record; None for one whose masks are to be predicted."""
-        path = self._options.output / RECORDS / f"{item.name}.json"
-        if not os.path.lexists(path):
-            return None
-        try:
-            record = read_record(path)
-            boxes = content_mark(read_bytes(item.boxes_path)) if item.boxes_path else str(self._options.detector)
-        except MvtkError as error:
-            return None if self._options.overwrite else Outcome.failed(item.source, str(error))
-        if (record.made_by, record.boxes) != (self.made_by, boxes):
-            return None if self._options.overwrite else Outcome.skipped(item.source, STALE)
-        is_complete = set(record.parts).issuperset(self._options.parts)
-        return Outcome.skipped(item.source, ALREADY_PREDICTED) if is_complete else None
+        return content_mark(read_bytes(item.boxes_path)) if item.boxes_path else str(self._options.detector)
 
     def step(self) -> PredictSamStep:
         """Return the prediction for one image."""
         return PredictSamStep(self._options, self.made_by, self._options.images_at_once(self._devices))
-
-    @contextmanager
-    def claim(self) -> Iterator[None]:
-        """Hold the output folder and remove what killed runs, and workers of this one, left there."""
-        make_folder(self._options.output)
-        with claimed_folder(self._options.output, self.command, self._options.shard):
-            yield
 
     def watch(self, outcome: Outcome) -> Outcome:
         """Count the masks."""
         self._masks += int(outcome.details.get("masks", 0))
         return outcome
 
-    def finish(self, figures: Figures) -> None:
-        """Make the list of all results, those of earlier runs and other shards included."""
-        del figures
-        make_folder(self._options.output / RECORDS)
-        self._merged, self._left_out = merge_records(self._options.output, self.made_by)
-
     def stats(self, figures: Figures) -> Mapping[str, Any]:
         """Return how many masks were predicted, and how many images are in ``predictions.json``."""
         del figures
         if self._options.dry_run:
             return {}
-        remark = f"{RESULTS_NAME}: {self._merged} images" + (
-            f"; {self._left_out} of another model are left out" if self._left_out else ""
-        )
-        return {"masks": self._masks, "images_in_results": self._merged, "remarks": [remark]}
-
-
-def name_of(source: str) -> str:
-    """Return an image's path without its suffix."""
-    folder, slash, file_name = source.rpartition("/")
-    return folder + slash + image_stem(file_name)
+        remarks = [self.results_remark()]
+        return {"masks": self._masks, "images_in_results": self.images_in_results, "remarks": remarks}

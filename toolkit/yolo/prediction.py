@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -18,8 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from toolkit.annotations.yolo import YoloBox
-from toolkit.core.batch import Figures, Job, Outcome, Publishing
-from toolkit.core.claims import claimed_folder
+from toolkit.core.batch import Figures, Outcome, Publishing
 from toolkit.core.devices import resolve_devices
 from toolkit.core.errors import MvtkError, OptionError
 from toolkit.core.extras import require_installed
@@ -32,16 +30,8 @@ from toolkit.images.search import is_image
 from toolkit.npz.packing import load_pair
 from toolkit.npz.pair_arrays import join_rgb_and_mask, load_rgb_and_mask
 from toolkit.npz.pair_options import RGB_AND_MASK, PairOptions
-from toolkit.prediction_records import (
-    RECORDS,
-    RESULTS_NAME,
-    CocoResult,
-    Record,
-    merge_records,
-    model_mark,
-    read_record,
-    write_record,
-)
+from toolkit.prediction_job import PredictionJob, name_of
+from toolkit.prediction_records import RECORDS, CocoResult, Record, model_mark, write_record
 from toolkit.preview import draw_boxes, overlay_mask, save_png
 from toolkit.yolo.detection import DetectionOptions, Detections, PreparedImage, YoloDetector
 from toolkit.yolo.preparation.source import PAIR_SUFFIX
@@ -50,9 +40,6 @@ from toolkit.yolo.run_folder import weights_of
 LABELS: Final = "labels"
 OVERLAYS: Final = "overlays"
 
-ALREADY_PREDICTED: Final = "already predicted"
-STALE: Final = "stale: predicted by another model or with other options (--overwrite does it again)"
-TWO_IMAGES: Final = "two images of one name"
 NO_MASK: Final = "mask not found"
 
 _CPU_BATCH: Final = 1
@@ -233,7 +220,7 @@ class PredictYoloStep(HalvingStep[ImageItem, ReadImage]):
         return draw_boxes(image_hwc, found.boxes_xyxy, labels, class_ids)
 
 
-class PredictYoloJob(Job[ImageItem]):
+class PredictYoloJob(PredictionJob[ImageItem]):
     """The prediction for all images below a folder, which is listed while the work goes on.
 
     ``labels/<image>.txt``, ``overlays``, ``records`` and, of all of them, ``predictions.json`` (COCO's list of results)
@@ -247,6 +234,7 @@ class PredictYoloJob(Job[ImageItem]):
     command: ClassVar[str] = "yolo predict"
 
     def __init__(self, options: PredictYoloOptions) -> None:
+        super().__init__(options.output, options.parts, overwrite=options.overwrite)
         self._options = options
         require_installed("ultralytics", "yolo")
         self._root = options.source if options.source.is_dir() else options.source.parent
@@ -266,7 +254,7 @@ class PredictYoloJob(Job[ImageItem]):
         self._takes_mask = detector.channels == RGB_AND_MASK
         if options.masks is not None and not self._takes_mask:
             raise OptionError(f"{self._weights}: takes images alone", "leave out --masks")
-        self._merged, self._left_out, self._objects = 0, 0, 0
+        self._objects = 0
 
     @property
     def options(self) -> PredictYoloOptions:
@@ -284,31 +272,14 @@ class PredictYoloJob(Job[ImageItem]):
         options = self._options
         return f"{model_mark(str(self._weights))} {options.detection} conf written: {options.save_conf}"
 
-    def plan(self) -> Iterator[ImageItem | Outcome]:
-        """Yield each image whose objects are to be found, and why each other one's are not.
-
-        Raises:
-            MvtkError: a folder cannot be listed.
-        """
-        folder, owners = None, dict[str, str]()  # of the folder's images, by the name of their results
-        for source in self._sources():
-            if folder != (folder := source.rpartition("/")[0]):
-                owners.clear()
-            owner = owners.setdefault(name_of(source), source)
-            if not self._options.shard.holds(source):
-                continue
-            if owner != source:
-                yield Outcome.failed(source, f"{TWO_IMAGES}: {owner} has the same results; rename one", TWO_IMAGES)
-                continue
-            item = self._item(source)
-            yield item if isinstance(item, Outcome) else self._settled(item) or item
-
-    def _sources(self) -> Iterator[str]:
+    def sources(self) -> Iterator[str]:
+        """Yield the images below the source folder, or the one that was given."""
         if self._options.source.is_dir():
             return walk_sorted(self._options.source, _is_wanted)
         return iter([self._options.source.name])
 
-    def _item(self, source: str) -> ImageItem | Outcome:
+    def item_of(self, source: str) -> ImageItem | Outcome:
+        """Return the image with its mask, where the model takes one and the image is no pair."""
         options = self._options
         path = self._root / source
         if not self._takes_mask or source.lower().endswith(PAIR_SUFFIX):
@@ -321,52 +292,23 @@ class PredictYoloJob(Job[ImageItem]):
             return Outcome.failed(source, f"{NO_MASK}: {mask}", NO_MASK)
         return ImageItem(source, str(path), str(mask))
 
-    def _settled(self, item: ImageItem) -> Outcome | None:
-        """Return the outcome of an image that has its record; None for one that is to be done."""
-        path = self._options.output / RECORDS / f"{item.name}.json"
-        if not path.exists():
-            return None
-        try:
-            record = read_record(path)
-        except MvtkError as error:
-            return None if self._options.overwrite else Outcome.failed(item.source, str(error))
-        if record.made_by != self.made_by:
-            return None if self._options.overwrite else Outcome.skipped(item.source, STALE)
-        is_complete = set(record.parts).issuperset(self._options.parts)
-        return Outcome.skipped(item.source, ALREADY_PREDICTED) if is_complete else None
-
     def step(self) -> PredictYoloStep:
         """Return the prediction for one image."""
         batch_size = self._options.batch_size or (_CPU_BATCH if self._devices == ("cpu",) else _GPU_BATCH)
         return PredictYoloStep(self._options, self.made_by, batch_size)
-
-    @contextmanager
-    def claim(self) -> Iterator[None]:
-        """Hold the output folder and remove what killed runs, and workers of this one, left there."""
-        make_folder(self._options.output)
-        with claimed_folder(self._options.output, self.command, self._options.shard):
-            yield
 
     def watch(self, outcome: Outcome) -> Outcome:
         """Count the objects."""
         self._objects += int(outcome.details.get("objects", 0))
         return outcome
 
-    def finish(self, figures: Figures) -> None:
-        """Make the list of all results, those of earlier runs and other shards included."""
-        del figures
-        make_folder(self._options.output / RECORDS)
-        self._merged, self._left_out = merge_records(self._options.output, self.made_by)
-
     def stats(self, figures: Figures) -> Mapping[str, Any]:
         """Return the figures of the run and of the list of results."""
         del figures
         if self._options.dry_run:
             return {}
-        remarks = [f"{self._options.output / RESULTS_NAME}: results of {self._merged:,} images"]
-        if self._left_out:
-            remarks.append(f"{self._left_out:,} images' results of other models or options are not in it")
-        return {"objects": self._objects, "images_in_results": self._merged, "remarks": remarks}
+        remarks = [self.results_remark()]
+        return {"objects": self._objects, "images_in_results": self.images_in_results, "remarks": remarks}
 
 
 def label_text(found: Detections, height: int, width: int, *, save_conf: bool) -> str:
@@ -404,11 +346,6 @@ def coco_boxes(found: Detections) -> list[CocoResult]:
             found.class_ids.tolist(), boxes_xywh.tolist(), found.scores.tolist(), strict=True
         )
     ]
-
-
-def name_of(source: str) -> str:
-    """Return an image's path without its suffix."""
-    return source.rpartition(".")[0]
 
 
 def _is_wanted(name: str) -> bool:

@@ -17,13 +17,11 @@ from toolkit.core.driver import run_to_end
 from toolkit.core.errors import MvtkError
 from toolkit.core.report import Report
 from toolkit.images import load_image, load_mask
+from toolkit.prediction_job import ALREADY_PREDICTED, STALE, TWO_IMAGES
 from toolkit.sam.detection import Prompts
 from toolkit.sam.inference import embed, predict_masks, prompted_image
 from toolkit.sam.prediction import (
-    ALREADY_PREDICTED,
     NO_BOXES,
-    STALE,
-    TWO_IMAGES,
     ImageItem,
     PredictSamJob,
     PredictSamOptions,

@@ -20,9 +20,10 @@ from toolkit.core.errors import MvtkError, OptionError
 from toolkit.core.report import Report
 from toolkit.images import letterbox_geometry, load_image
 from toolkit.npz import load_npz_data
+from toolkit.prediction_job import ALREADY_PREDICTED, STALE
 from toolkit.sam.prompt_files import parse_prompts
 from toolkit.yolo.detection import DetectionOptions, Detections, YoloDetector
-from toolkit.yolo.prediction import ALREADY_PREDICTED, NO_MASK, STALE, PredictYoloJob, PredictYoloOptions, label_text
+from toolkit.yolo.prediction import NO_MASK, PredictYoloJob, PredictYoloOptions, label_text
 
 
 @pytest.fixture(scope="module")
