@@ -104,7 +104,7 @@ def test_what_is_done_is_skipped_until_model_or_boxes_change(
     report = run(options, model=other, overwrite=True)
     assert (report.figures.done, report.figures.failed) == (2, 1)
     assert {result["image_id"] for result in results_in(tmp_path / "out")} == {7}
-    assert report.stats["remarks"] == ["predictions.json: 2 images; 1 of another model are left out"]
+    assert report.stats["remarks"] == ["predictions.json: 2 images; 1 of another model or other options are left out"]
 
 
 def test_parts_that_were_left_out_are_made_later(options: dict[str, Any], tmp_path: Path) -> None:
