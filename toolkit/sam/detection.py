@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from toolkit.core.errors import MvtkError
 
 if TYPE_CHECKING:
-    from toolkit.yolo.detection import YoloDetector
+    from toolkit.yolo.detector import YoloDetector
 
 _RGB: Final = 3
 
@@ -52,7 +52,7 @@ def load_detector(weights: Path, device: str) -> Detector:
         MissingExtraError: Ultralytics is not installed.
         MvtkError: the model cannot be loaded, or takes a mask beside the image.
     """
-    from toolkit.yolo.detection import YoloDetector
+    from toolkit.yolo.detector import YoloDetector
 
     return _YoloPrompts(YoloDetector(weights, device), weights)
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from toolkit.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from toolkit.yolo.detection import DetectionOptions, Detections, YoloDetector
+    from toolkit.yolo.detections import DetectionOptions, Detections
+    from toolkit.yolo.detector import YoloDetector
     from toolkit.yolo.export import ExportYoloOptions, export_yolo
     from toolkit.yolo.options import TrainYoloOptions, ValYoloOptions
     from toolkit.yolo.training import TrainingResult, train_yolo
@@ -28,7 +29,8 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "detection": ("DetectionOptions", "Detections", "YoloDetector"),
+        "detections": ("DetectionOptions", "Detections"),
+        "detector": ("YoloDetector",),
         "export": ("ExportYoloOptions", "export_yolo"),
         "options": ("TrainYoloOptions", "ValYoloOptions"),
         "training": ("TrainingResult", "train_yolo"),

@@ -33,7 +33,8 @@ from toolkit.npz.pair_options import RGB_AND_MASK, PairOptions
 from toolkit.prediction_job import PredictionJob, name_of
 from toolkit.prediction_records import RECORDS, CocoResult, Record, model_mark, write_record
 from toolkit.preview import draw_boxes, overlay_mask, save_png
-from toolkit.yolo.detection import DetectionOptions, Detections, PreparedImage, YoloDetector
+from toolkit.yolo.detections import DetectionOptions, Detections, PreparedImage
+from toolkit.yolo.detector import YoloDetector
 from toolkit.yolo.preparation.source import PAIR_SUFFIX
 from toolkit.yolo.run_folder import weights_of
 

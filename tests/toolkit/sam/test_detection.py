@@ -15,7 +15,7 @@ from toolkit.core.errors import MvtkError
 from toolkit.images import load_image
 from toolkit.sam.detection import load_detector
 from toolkit.sam.prediction import PredictSamJob, PredictSamOptions
-from toolkit.yolo.detection import YoloDetector
+from toolkit.yolo.detector import YoloDetector
 
 
 def test_masks_of_the_boxes_that_a_yolo_model_finds(tmp_path: Path, sam_folder: Path) -> None:

@@ -22,7 +22,8 @@ from toolkit.images import letterbox_geometry, load_image
 from toolkit.npz import load_npz_data
 from toolkit.prediction_job import ALREADY_PREDICTED, STALE
 from toolkit.sam.prompt_files import parse_prompts
-from toolkit.yolo.detection import DetectionOptions, Detections, YoloDetector
+from toolkit.yolo.detections import DetectionOptions, Detections
+from toolkit.yolo.detector import YoloDetector
 from toolkit.yolo.prediction import NO_MASK, PredictYoloJob, PredictYoloOptions, label_text
 
 

@@ -17,7 +17,7 @@ from toolkit.core.errors import MvtkError, OptionError
 from toolkit.device_memory import within_memory
 from toolkit.images.letterboxing import letterbox_geometry, pad_to_frame, scale_to_fit
 from toolkit.npz.pair_options import RGB_AND_MASK
-from toolkit.yolo.detection import DetectionOptions, Detections, PreparedImage
+from toolkit.yolo.detections import DetectionOptions, Detections, PreparedImage
 from toolkit.yolo.engine.transforms import PADDING_RGBM
 from toolkit.yolo.engine.weights import load_weights
 from toolkit.yolo.run_folder import weights_of
@@ -28,7 +28,7 @@ _MASK: Final = RGB_AND_MASK - 1
 
 
 class LoadedDetector:
-    """See :class:`toolkit.yolo.detection.YoloDetector`, which keeps Ultralytics within bounds around this.
+    """See :class:`toolkit.yolo.detector.YoloDetector`, which keeps Ultralytics within bounds around this.
 
     Args:
         weights: a checkpoint (.pt), or the folder of a training run.
