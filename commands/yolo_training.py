@@ -189,6 +189,9 @@ def val(
     batch: Annotated[int, typer.Option(metavar="N", help="Images at once.")] = 16,
     conf: Annotated[float, typer.Option(metavar="PART", help="Leave out detections of a lower confidence.")] = 0.001,
     iou: Annotated[float, typer.Option(metavar="PART", help="Overlap from which one of two boxes is left out.")] = 0.7,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results of an earlier validation.")
+    ] = False,
     settings: SetOption = None,
     workers: LoadersOption = None,
     device: DeviceOption = None,
@@ -213,6 +216,7 @@ def val(
         batch=batch,
         conf=conf,
         iou=iou,
+        overwrite=overwrite,
         settings=tuple(settings or ()),
         workers=workers,
         device=device and ",".join(split_list(device)),

@@ -28,6 +28,6 @@ if [ -e "$run/weights/last.pt" ]; then
   set -- "$@" --resume
 fi
 "$mvtk" yolo train "$dataset" "$@" --output "$run" --report "$output/train.json"
-"$mvtk" yolo val "$dataset" --model "$model" --output "$output/val"
+"$mvtk" yolo val "$dataset" --model "$model" --output "$output/val" --overwrite
 "$mvtk" yolo predict "$dataset/images/val" --model "$model" --output "$output/predictions" --save-conf
 "$mvtk" yolo export --model "$model" --output "$output/model.onnx" --overwrite

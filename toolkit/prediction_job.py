@@ -15,7 +15,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from toolkit.core.batch import Figures, Item, Job, Outcome
 from toolkit.core.claims import claimed_folder
-from toolkit.core.errors import MvtkError
+from toolkit.core.errors import MvtkError, OptionError
 from toolkit.core.files import make_folder
 from toolkit.prediction_records import RECORDS, RESULTS_NAME, merge_records, read_record
 
@@ -49,6 +49,19 @@ class PredictionJob(Job[NamedT], Generic[NamedT]):
         self._parts = parts
         self._overwrite = overwrite
         self._merged, self._left_out = 0, 0
+
+    def require_apart_from(self, images: Path) -> None:
+        """Check that the results do not go where images are looked for.
+
+        Raises:
+            OptionError: the output folder is that of the images, or lies below it.
+        """
+        output, folder = self._output.resolve(), images.resolve()
+        if output == folder:
+            raise OptionError(f"--output {self._output} is the folder of the images", "give another folder")
+        if folder in output.parents:
+            problem = f"--output {self._output} lies in {images}, which is searched for images"
+            raise OptionError(problem, "give a folder elsewhere")
 
     @property
     @abstractmethod

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from toolkit.core.batch import Figures, Outcome, Publishing
-from toolkit.core.errors import MvtkError, OptionError
+from toolkit.core.errors import MvtkError
 from toolkit.core.extras import require_installed
 from toolkit.core.files import make_folder, read_bytes
 from toolkit.core.listing import require_folder, walk_files, walk_sorted
@@ -250,8 +250,7 @@ class PredictSamJob(PredictionJob[ImageItem]):
             require_folder(options.boxes, "give the folder with a YOLO text file for each image")
         if next(walk_files(options.images, is_image), None) is None:
             raise MvtkError(f"there are no images in {options.images}", "give the folder that holds them, at any depth")
-        if options.output.resolve() == options.images.resolve():
-            raise OptionError(f"--output {options.output} is the folder of the images", "give another folder")
+        self.require_apart_from(options.images)
         self._options = options
         self._devices = options.worker_devices()
         require_installed("transformers", "sam")

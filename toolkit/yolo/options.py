@@ -121,6 +121,7 @@ class ValYoloOptions(_DeviceOptions):
         batch: images at once.
         conf: leave out detections with a lower confidence.
         iou: of two detections of one class that overlap so much, the less confident one is left out.
+        overwrite: replace the results of an earlier validation in ``output``.
     """
 
     data: Path
@@ -131,6 +132,7 @@ class ValYoloOptions(_DeviceOptions):
     batch: int = Field(default=16, ge=1)
     conf: float = Field(default=0.001, ge=0, le=1)
     iou: float = Field(default=0.7, ge=0, le=1)
+    overwrite: bool = False
 
 
 def require_same_training(options: TrainYoloOptions, stored: Mapping[str, Any]) -> None:

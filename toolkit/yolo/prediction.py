@@ -248,8 +248,8 @@ class PredictYoloJob(PredictionJob[ImageItem]):
             require_folder(options.masks, "give the folder with the masks")
         if options.source.is_dir() and next(walk_files(options.source, _is_wanted), None) is None:
             raise MvtkError(f"there are no images in {options.source}", "give the folder that holds them, at any depth")
-        if options.output.resolve() == self._root.resolve():
-            raise OptionError(f"--output {options.output} is the folder of the images", "give another folder")
+        if options.source.is_dir():
+            self.require_apart_from(options.source)
         self._devices = resolve_devices(options.device, options.device_policy)
         detector = YoloDetector(self._weights, _NO_DEVICE, options.detection)
         self._takes_mask = detector.channels == RGB_AND_MASK

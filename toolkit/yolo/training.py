@@ -11,6 +11,7 @@ A run's folder::
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ from toolkit.yolo.trouble import Watch, WorkStoppedError, explained
 
 _CACHE_FOLDER: Final = ".mvtk-images"
 _SPLITS: Final = ("train", "val")
+_NOMINAL_BATCH: Final = 64
+_FEW_STEPS: Final = 50
 _MODEL_SUFFIXES: Final = (".yaml", ".yml")
 
 
@@ -126,6 +129,7 @@ def _train(
     run: _Run, source: YoloSource, channels: int, device: str, settings: Mapping[str, Setting], model: str
 ) -> TrainingResult:
     options = run.options
+    run.remarks = (*run.remarks, *_few_steps(options, source, settings))
     before = 0
     if options.resume:
         finished = _finished_epochs(run.last)
@@ -192,6 +196,23 @@ def _result(run: _Run, scores: DetectionScores | None, before: int) -> TrainingR
     best = best_epoch(history)
     result = TrainingResult(run.options.output, len(history), len(history) - before, remarks=tuple(run.remarks))
     return replace(result, final=scores, best_epoch=best[0], best=best[1]) if best else result
+
+
+def _few_steps(options: TrainYoloOptions, source: YoloSource, settings: Mapping[str, Setting]) -> Iterator[str]:
+    """Yield a remark where the weights change so seldom that next to nothing is learnt.
+
+    Ultralytics gathers the gradients of ``nbs`` images, 64 unless it is set, before each step.
+    """
+    nominal = settings.get("nbs", _NOMINAL_BATCH)
+    if options.batch < 1 or not isinstance(nominal, int):
+        return
+    batches = math.ceil(len(source.splits["train"]) / options.batch) * options.epochs
+    steps = batches // max(1, min(round(nominal / options.batch), batches))
+    if steps < _FEW_STEPS < batches:
+        yield (
+            f"{steps} steps of the optimiser in all, as each gathers {nominal} images; with so few images "
+            f"--set nbs={int(options.batch)} makes one after every batch"
+        )
 
 
 def _require_fit(options: TrainYoloOptions) -> None:

@@ -170,6 +170,8 @@ def test_what_cannot_be_run_is_said_first(options: dict[str, Any], tmp_path: Pat
         run(options, images=data / "boxes")
     with pytest.raises(MvtkError, match="is the folder of the images"):
         run(options, output=data / "images")
+    with pytest.raises(MvtkError, match=r"lies in .*, which is searched for images"):
+        run(options, output=data / "images/out")
 
 
 def test_a_damaged_record_is_named(options: dict[str, Any], tmp_path: Path) -> None:

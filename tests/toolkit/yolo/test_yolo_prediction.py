@@ -206,6 +206,12 @@ def test_what_cannot_be_run_is_said_first(options: dict[str, Any], changes: dict
         run(options, **changes)
 
 
+def test_results_do_not_go_among_the_images(options: dict[str, Any]) -> None:
+    for output in (options["source"], options["source"] / "out"):
+        with pytest.raises(OptionError, match="--output"):
+            run(options, output=output)
+
+
 def test_a_runs_folder_stands_for_its_best_weights(options: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "run/weights"
     folder.mkdir(parents=True)

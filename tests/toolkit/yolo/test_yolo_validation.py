@@ -48,6 +48,17 @@ def test_a_stopped_validation_has_no_figures(guided_data: Path, tmp_path: Path) 
     assert written(tmp_path / "out") == []
 
 
+def test_results_are_replaced_when_that_was_asked_for(guided_data: Path, tmp_path: Path) -> None:
+    model = save_tiny_checkpoint(tmp_path / "best.pt", channels=4)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/metrics.csv").write_text("mine")
+    with pytest.raises(MvtkError, match="is not empty; name another folder, or replace its results by --overwrite"):
+        validate(guided_data, tmp_path / "out", model)
+    assert (tmp_path / "out/metrics.csv").read_text() == "mine"
+    assert validate(guided_data, tmp_path / "out", model, overwrite=True).scores is not None
+    assert (tmp_path / "out/metrics.csv").read_text().startswith("class,")
+
+
 def test_what_does_not_fit_is_said_first(guided_data: Path, tmp_path: Path) -> None:
     four = save_tiny_checkpoint(tmp_path / "four.pt", channels=4)
     two = save_tiny_checkpoint(tmp_path / "two.pt", channels=4, names={0: "a", 1: "b"})
