@@ -210,7 +210,7 @@ def _few_steps(options: TrainYoloOptions, source: YoloSource, settings: Mapping[
     steps = batches // max(1, min(round(nominal / options.batch), batches))
     if steps < _FEW_STEPS < batches:
         yield (
-            f"{steps} steps of the optimiser in all, as each gathers {nominal} images; with so few images "
+            f"optimiser steps: about {steps} in all, as each gathers {nominal} images; with so few images "
             f"--set nbs={int(options.batch)} makes one after every batch"
         )
 

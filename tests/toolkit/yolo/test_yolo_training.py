@@ -259,6 +259,25 @@ def test_the_mask_of_a_batch_is_scaled_to_the_nearest_pixel(guided_data: Path, t
     assert len(sizes) > 1
 
 
+@pytest.mark.parametrize(
+    ("epochs", "settings", "remarks"),
+    [
+        (30, {}, ["optimiser steps: about 1 in all, as each gathers 64 images; with so few images --set nbs=2"]),
+        (30, {"nbs": 2}, []),
+        (10, {}, []),  # a trial
+        (1000, {}, []),
+    ],
+)
+def test_too_few_steps_are_said(guided_data: Path, epochs: int, settings: dict[str, Any], remarks: list[str]) -> None:
+    from toolkit.yolo.source import find_source
+    from toolkit.yolo.training import _few_steps
+
+    source = find_source(guided_data, ("train", "val"))
+    given = TrainYoloOptions(data=guided_data, output=guided_data, epochs=epochs, batch=2, device="cpu")
+    found = list(_few_steps(given, source, settings))
+    assert [text[: len(start)] for text, start in zip(found, remarks, strict=True)] == remarks
+
+
 def test_a_folder_with_other_files_is_left_alone(guided_data: Path, tiny_yaml: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.tex").touch()
