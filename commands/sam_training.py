@@ -56,6 +56,10 @@ def train(
         float,
         typer.Option(metavar="PART", help="The part of all steps in which it rises.", rich_help_panel=LEARNING_PANEL),
     ] = 0.05,
+    final_learning_rate: Annotated[
+        float,
+        typer.Option(metavar="PART", help="Where its cosine ends, as a part of it.", rich_help_panel=LEARNING_PANEL),
+    ] = 0.01,
     max_grad_norm: Annotated[
         float, typer.Option(metavar="N", help="Shorten longer gradients; 0: none.", rich_help_panel=LEARNING_PANEL)
     ] = 0.0,
@@ -67,6 +71,10 @@ def train(
         int,
         typer.Option(metavar="N", help="Stop after N epochs without a better one.", rich_help_panel=LEARNING_PANEL),
     ] = 0,
+    min_delta: Annotated[
+        float,
+        typer.Option(metavar="N", help="By how much an epoch must be better to count.", rich_help_panel=LEARNING_PANEL),
+    ] = 0.0,
     select_by: Annotated[
         Literal["loss", "iou"], typer.Option(help="What the best epoch is best by.", rich_help_panel=LEARNING_PANEL)
     ] = "loss",
@@ -74,6 +82,15 @@ def train(
         float,
         typer.Option(metavar="PART", help="For validation, where there is no split.json.", rich_help_panel=CACHE_PANEL),
     ] = 0.2,
+    stratify_by_box_count: Annotated[
+        bool,
+        typer.Option(
+            "--stratify/--no-stratify",
+            metavar=" ",
+            help="Of that split: images of few and of many instances on both sides.",
+            rich_help_panel=CACHE_PANEL,
+        ),
+    ] = True,
     seed: Annotated[int, typer.Option(metavar="N", help="Of split, order and augmentation.")] = 0,
     augment: Annotated[
         list[str] | None,
@@ -111,10 +128,33 @@ def train(
     ] = False,
     lora_rank: Annotated[int, typer.Option(metavar="N", rich_help_panel=LORA_PANEL)] = 8,
     lora_alpha: Annotated[float, typer.Option(metavar="ALPHA", rich_help_panel=LORA_PANEL)] = 16.0,
+    lora_dropout: Annotated[
+        float,
+        typer.Option(metavar="PART", help="Of their inputs, left out at random.", rich_help_panel=LORA_PANEL),
+    ] = 0.0,
     panels: Annotated[
         int, typer.Option(metavar="N", help="Validation images drawn after every epoch.", rich_help_panel=OUTPUT_PANEL)
     ] = 4,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard/--no-tensorboard",
+            metavar=" ",
+            help="Write event files, where TensorBoard is installed.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = True,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export/--no-export",
+            metavar=" ",
+            help="Write the best model as a whole at the end.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
+    threads: Annotated[int, typer.Option(metavar="N", help="Threads that read ahead.")] = 2,
     device: DeviceOption = None,
     devices_exclude: DevicesExcludeOption = None,
     devices_prefer: DevicesPreferOption = None,
@@ -138,11 +178,14 @@ def train(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         warmup=warmup,
+        final_learning_rate=final_learning_rate,
         max_grad_norm=max_grad_norm,
         precision=precision,
         patience=patience,
+        min_delta=min_delta,
         select_by=select_by,
         val_size=val_size,
+        stratify_by_box_count=stratify_by_box_count,
         seed=seed,
         augment=split_list(augment or ()),
         cache_variants=cache_variants,
@@ -152,7 +195,11 @@ def train(
         lora=lora,
         lora_rank=lora_rank,
         lora_alpha=lora_alpha,
+        lora_dropout=lora_dropout,
         panels=panels,
+        tensorboard=tensorboard,
+        threads=threads,
+        export=export,
         resume=resume,
         device=device and ",".join(split_list(device)),
         devices_exclude=split_list(devices_exclude or ()),
