@@ -220,14 +220,22 @@ def _run(options: TrainOptions, *, quiet: bool) -> None:
     from commands.consoles import error_console, say
     from commands.exit_codes import SIGNAL_BASE
     from toolkit.core.signals import stop_on_signals
+    from toolkit.sam.processes import launched_rank
     from toolkit.sam.training import SamTraining
+    from toolkit.sam.training_events import EpochReport
 
     console = error_console()
+    speaks = launched_rank() == 0  # all processes of a launcher have the same to say
+    has_checkpoint = options.resume
     with stop_on_signals() as stop, closing(SamTraining(options).run()) as events:
         for event in events:
-            _show(console, event, quiet=quiet)
+            if speaks:
+                _show(console, event, quiet=quiet)
+            has_checkpoint |= isinstance(event, EpochReport)
             if stop.requested:
-                say(console, "interrupted: --resume goes on after the last whole epoch", "yellow")
+                rest = "--resume goes on after the last whole epoch" if has_checkpoint else "run the command again"
+                if speaks:
+                    say(console, f"interrupted: {rest}", "yellow")
                 raise typer.Exit(SIGNAL_BASE + (stop.signum or 2))
 
 
@@ -237,8 +245,11 @@ def _show(console: Console, event: TrainingEvent, *, quiet: bool) -> None:
     from toolkit.sam.training_events import EncodingProgress, EpochReport, Notice, RunReport, StepReport
 
     if isinstance(event, RunReport):
-        say(output_console(), f"{event.folder}: {event.epochs} epochs ({event.reason})")
-        say(output_console(), f"best: {_figures(event.best)}; at the start: {_figures(event.start)}")
+        say(output_console(), f"{event.folder}: ended after epoch {event.epochs}: {event.reason}")
+        best, start = (
+            f"validation loss {each.val_loss:.4f}, IoU {each.val_iou:.4f}" for each in (event.best, event.start)
+        )
+        say(output_console(), f"best: epoch {event.best.epoch}, {best}; at the start: {start}")
         if event.model is not None:
             say(output_console(), f"model: {event.model}")
     elif quiet:

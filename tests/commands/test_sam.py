@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,8 @@ from commands.main import run
 from tests.sam_datasets import make_dataset
 from tests.sam_models import save_tiny_sam
 from toolkit.sam.train_options import TrainOptions
+from toolkit.sam.training import SamTraining
+from toolkit.sam.training_events import EpochReport, Notice, TrainingEvent
 
 
 def test_every_training_option_is_a_flag() -> None:
@@ -43,3 +49,42 @@ def test_the_configuration_of_a_run_makes_the_same_run(tmp_path: Path, capsys: p
     assert options[1] == options[0] | {"output": str(second)}
     assert options[0] | {"min_delta": 0.5, "export": False, "threads": 1, "lora_dropout": 0.1} == options[0]
     assert not (second / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("event", "what_next"),
+    [
+        (Notice("encoding"), "run the command again"),
+        (EpochReport(0, 0, 0, math.nan, 1, 0, 0, 1), "--resume goes on after the last whole epoch"),
+    ],
+)
+def test_who_interrupts_is_told_how_to_go_on(
+    event: TrainingEvent,
+    what_next: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(_: SamTraining) -> Iterator[TrainingEvent]:
+        os.kill(os.getpid(), signal.SIGINT)
+        yield event
+        pytest.fail("it goes on")
+
+    monkeypatch.setattr(SamTraining, "run", interrupted)
+    assert run(["sam", "train", str(tmp_path), "--output", str(tmp_path / "run")]) == 130
+    assert f"interrupted: {what_next}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rank", "is_heard"), [("0", True), ("1", False)])
+def test_of_a_launchers_processes_only_the_first_speaks(
+    rank: str,
+    is_heard: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(SamTraining, "run", lambda _: (event for event in [Notice("something")]))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    assert run(["sam", "train", str(tmp_path), "--output", str(tmp_path / "run")]) == 0
+    assert ("something" in capsys.readouterr().err) == is_heard

@@ -164,7 +164,7 @@ def test_a_detector_finds_the_boxes(options: dict[str, Any], tmp_path: Path, mon
 
 
 def test_what_cannot_be_run_is_said_first(options: dict[str, Any], tmp_path: Path, data: Path) -> None:
-    with pytest.raises(ValidationError, match="give either boxes or detector"):
+    with pytest.raises(ValidationError, match="give either --boxes or --detector"):
         PredictSamOptions(**{**options, "boxes": None})
     with pytest.raises(MvtkError, match="need the group `mvtk yolo`, which is not there yet; save its detections"):
         run(options, boxes=None, detector=tmp_path / "yolo.pt")

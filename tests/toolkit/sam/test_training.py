@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.builders import write_image
 from tests.sam_datasets import make_dataset
 from tests.sam_models import save_tiny_sam
-from toolkit.core.errors import MvtkError, OptionError
+from toolkit.core.errors import InputProblemsError, MvtkError, OptionError
 from toolkit.sam.checkpoints import load_checkpoint
 from toolkit.sam.data_loading import ImageSource, TrainingSample
 from toolkit.sam.decoder_training import DecoderTraining, DivergedError, choose_precision
@@ -166,6 +168,19 @@ def test_a_loss_that_is_no_number_names_the_sample_and_keeps_the_checkpoint(data
     assert all(tensor.isfinite().all() for tensor in last.decoder.values())
 
 
+def test_all_that_is_wrong_with_masks_and_boxes_is_told_before_an_image_is_encoded(
+    data: Path, sam_folder: Path
+) -> None:
+    write_image(data / "masks" / "image_2_1.png", np.zeros((5, 5), np.uint8))
+    (data / "boxes" / "image_7.txt").write_text("0 0.5 0.5 0 0.1\n")
+    with pytest.raises(InputProblemsError) as caught:
+        list(SamTraining(_options(data, sam_folder)).run())
+    wrong_size, no_width = caught.value.problems
+    assert wrong_size.startswith("sample image_2: masks/image_2_1.png: 5 x 5 pixels")
+    assert no_width == "sample image_7: boxes/image_7.txt:1: width 0 is not above 0"
+    assert not (data / DEFAULT_FOLDER).exists()
+
+
 def _run_spoiling(data: Path, sample_id: str, options: TrainOptions, sam_folder: Path) -> None:
     """Train, and put NaN into the cached embedding of a sample after two epochs."""
     cache = EmbeddingCache(data / DEFAULT_FOLDER, load_trainable_sam(sam_folder).model_hash, options.cache_dtype)
@@ -237,7 +252,7 @@ def test_images_without_instances_are_left_out_and_a_side_of_them_is_an_error(tm
     data = make_dataset(tmp_path / "data", {"a": 2, "b": 0, "c": 1, "d": 0})
     save_split(data / "split.json", Split(("a", "b"), ("c", "d")))
     events = list(SamTraining(_options(data, sam_folder, epochs=1)).run())
-    assert "2 images without instances are left out" in _notices(events)
+    assert "images without instances are left out: 2" in _notices(events)
     save_split(data / "split.json", Split(("a", "c"), ("b", "d")), overwrite=True)
     with pytest.raises(MvtkError, match="no validation image has instances; see mvtk sam verify"):
         list(SamTraining(_options(data, sam_folder, "other")).run())
