@@ -29,6 +29,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 LEARNING_PANEL = "Learning"
 CACHE_PANEL = "Images and embeddings"
 LORA_PANEL = "LoRA"
+_PROGRESS_CHARACTERS = 48
 
 
 @app.command(
@@ -259,9 +260,14 @@ def _show(console: Console, event: TrainingEvent, *, quiet: bool) -> None:
     elif isinstance(event, EpochReport):
         say(console, f"epoch {event.epoch}: {_figures(event)}{'  (best)' if event.is_best else ''}")
     elif console.is_terminal and isinstance(event, StepReport):
-        console.print(f"{event.phase} {event.done}/{event.total}  loss {event.loss:.4f}", end="\r", highlight=False)
+        _progress(console, f"{event.phase} {event.done}/{event.total}  loss {event.loss:.4f}")
     elif console.is_terminal and isinstance(event, EncodingProgress):
-        console.print(f"encoding {event.done}/{event.total}", end="\r", highlight=False)
+        _progress(console, f"encoding {event.done}/{event.total}")
+
+
+def _progress(console: Console, text: str) -> None:
+    """Write over the line of progress before, which may have been longer."""
+    console.print(text.ljust(min(_PROGRESS_CHARACTERS, console.width - 1)), end="\r", highlight=False)
 
 
 def _figures(epoch: EpochReport) -> str:
