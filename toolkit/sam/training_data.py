@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -124,20 +125,23 @@ def _encode(
     requests: Sequence[EncodingRequest],
     processes: Processes,
 ) -> Generator[EncodingProgress | Notice, None, None]:
-    """Fill the cache; of what is missing each process does its part."""
+    """Fill the cache; of what is missing each process does its part, and so do two runs at once, more or less."""
     missing = missing_requests(cache, requests)
     processes.wait()  # all have listed what is missing before the first begins to add to it
     own = missing[processes.rank :: processes.count]
+    start = secrets.randbelow(len(own)) if own else 0  # elsewhere than another run that makes the same embeddings
+    still_missing = (request for request in [*own[start:], *own[:start]] if request.key not in cache)
     yield Notice(f"{len(requests) - len(missing)} of {len(requests)} embeddings are in {cache.folder}")
     started_s = time.perf_counter()
-    size_bytes = 0
-    encoded = fill_cache(sam, cache, own, batch_size=options.batch_size, threads=options.threads)
+    done, size_bytes = 0, 0
+    encoded = fill_cache(sam, cache, still_missing, batch_size=options.batch_size, threads=options.threads)
     for done, each in enumerate(encoded, start=1):
         size_bytes += each.size_bytes
         yield EncodingProgress(done, len(own))
     if own:
         seconds = time.perf_counter() - started_s
-        yield Notice(f"{len(own)} embeddings took {seconds:.1f} s and {size_bytes / 1e6:.1f} MB")
+        others = f", and {len(own) - done} came from another run" if done < len(own) else ""
+        yield Notice(f"{done} embeddings took {seconds:.1f} s and {size_bytes / 1e6:.1f} MB{others}")
     processes.wait()
 
 

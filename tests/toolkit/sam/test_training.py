@@ -29,7 +29,8 @@ from toolkit.sam.schedule import Schedule
 from toolkit.sam.split_file import Split, save_split
 from toolkit.sam.train_options import TrainOptions
 from toolkit.sam.training import SamTraining
-from toolkit.sam.training_events import EpochReport, Notice, RunReport, TrainingEvent
+from toolkit.sam.training_data import choose_images, prepare_sources
+from toolkit.sam.training_events import EncodingProgress, EpochReport, Notice, RunReport, TrainingEvent
 
 LEARNING_RATE = 2e-3
 NEVER = 99.0
@@ -140,6 +141,27 @@ def test_augmentation_that_changes_images_takes_the_full_path(data: Path, sam_fo
 def test_a_second_run_computes_no_embedding(data: Path, sam_folder: Path) -> None:
     list(SamTraining(_options(data, sam_folder, "one", epochs=1)).run())
     assert "8 of 8 embeddings are in" in _notices(list(SamTraining(_options(data, sam_folder, "two", epochs=1)).run()))
+
+
+def test_two_runs_at_once_share_the_encoding(data: Path, sam_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, encoded = TrainableSam.encode, []
+
+    def counted(self: TrainableSam, pixel_values: torch.Tensor) -> Embedding:
+        encoded.append(len(pixel_values))
+        return encode(self, pixel_values)
+
+    monkeypatch.setattr(TrainableSam, "encode", counted)
+    options = _options(data, sam_folder, batch_size=1, threads=1, cache_variants="dihedral")
+    first, second = (
+        prepare_sources(options, choose_images(options), load_trainable_sam(sam_folder), Processes("cpu"))
+        for _ in range(2)
+    )
+    begun = next(event for event in first if isinstance(event, EncodingProgress))
+    assert begun.total == 6 * 8 + 2
+    assert "came from" not in _notices(list(second))
+    rest = _notices(list(first))
+    assert "came from another run" in rest
+    assert sum(encoded) < begun.total + 8  # those that the first had prepared are done twice
 
 
 def test_the_best_weights_are_a_snapshot(data: Path, sam_folder: Path) -> None:

@@ -42,7 +42,7 @@ def _trained(data: Path, model: Path, epochs: int) -> RunReport:
 
 
 def test_it_learns_generated_shapes(tmp_path: Path, model: Path) -> None:
-    """Measured: the mean IoU of the validation instances rises from 0.07 to 0.86 in half a minute."""
+    """Measured: the mean IoU of the validation instances rises from 0.07 to 0.84 in half a minute."""
     data = make_dataset(tmp_path / "data", [1, 2] * 40, size_hw=(64, 64))
     report = _trained(data, model, epochs=40)
     assert report.start.val_iou < 0.15
