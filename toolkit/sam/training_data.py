@@ -129,8 +129,9 @@ def _encode(
     missing = missing_requests(cache, requests)
     processes.wait()  # all have listed what is missing before the first begins to add to it
     own = missing[processes.rank :: processes.count]
-    start = secrets.randbelow(len(own)) if own else 0  # elsewhere than another run that makes the same embeddings
-    still_missing = (request for request in [*own[start:], *own[:start]] if request.key not in cache)
+    # In an order of its own, so that another run that makes the same embeddings at this moment makes others first.
+    shuffled = secrets.SystemRandom().sample(own, len(own))
+    still_missing = (request for request in shuffled if request.key not in cache)
     yield Notice(f"{len(requests) - len(missing)} of {len(requests)} embeddings are in {cache.folder}")
     started_s = time.perf_counter()
     done, size_bytes = 0, 0
