@@ -79,7 +79,7 @@ demo-sam: $(VENV)/.installed-all
 	rm -rf $(DEMO)/sam $(DEMO)/sam-tiny $(DEMO)/sam-run $(DEMO)/sam-evaluation $(DEMO)/sam-predictions
 	$(BIN)/python -m toolkit.sam.demo $(DEMO)/sam
 	$(BIN)/python -m toolkit.sam.demo_model $(DEMO)/sam-tiny
-	$(BIN)/mvtk sam split $(DEMO)/sam
+	$(BIN)/mvtk sam split $(DEMO)/sam --test-size 0.25
 	$(BIN)/mvtk sam verify $(DEMO)/sam
 	$(BIN)/mvtk sam preview $(DEMO)/sam --output $(DEMO)/sam.png --overwrite
 	$(BIN)/mvtk sam train --config configs/sam-train.yaml $(DEMO)/sam

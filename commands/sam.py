@@ -210,6 +210,7 @@ def evaluate(
             readable=False, metavar="DIR", help="Embeddings of training.", show_default="DIR/.mvtk-embeddings"
         ),
     ] = None,
+    cache_dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Of those embeddings.")] = "float32",
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", help="Images encoded at once.", show_default="1, on a GPU 4")
     ] = None,
@@ -244,6 +245,7 @@ def evaluate(
         boundary_tolerance=boundary_tolerance,
         panels=panels,
         cache_dir=cache_dir,
+        cache_dtype=cache_dtype,
         batch_size=batch_size,
         overwrite=overwrite,
         device=device,

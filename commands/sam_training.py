@@ -29,6 +29,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 LEARNING_PANEL = "Learning"
 CACHE_PANEL = "Images and embeddings"
 LORA_PANEL = "LoRA"
+_PROGRESS_CHARACTERS = 48
 
 
 @app.command(
@@ -56,6 +57,10 @@ def train(
         float,
         typer.Option(metavar="PART", help="The part of all steps in which it rises.", rich_help_panel=LEARNING_PANEL),
     ] = 0.05,
+    final_learning_rate: Annotated[
+        float,
+        typer.Option(metavar="PART", help="Where its cosine ends, as a part of it.", rich_help_panel=LEARNING_PANEL),
+    ] = 0.01,
     max_grad_norm: Annotated[
         float, typer.Option(metavar="N", help="Shorten longer gradients; 0: none.", rich_help_panel=LEARNING_PANEL)
     ] = 0.0,
@@ -67,6 +72,10 @@ def train(
         int,
         typer.Option(metavar="N", help="Stop after N epochs without a better one.", rich_help_panel=LEARNING_PANEL),
     ] = 0,
+    min_delta: Annotated[
+        float,
+        typer.Option(metavar="N", help="By how much an epoch must be better to count.", rich_help_panel=LEARNING_PANEL),
+    ] = 0.0,
     select_by: Annotated[
         Literal["loss", "iou"], typer.Option(help="What the best epoch is best by.", rich_help_panel=LEARNING_PANEL)
     ] = "loss",
@@ -74,6 +83,15 @@ def train(
         float,
         typer.Option(metavar="PART", help="For validation, where there is no split.json.", rich_help_panel=CACHE_PANEL),
     ] = 0.2,
+    stratify_by_box_count: Annotated[
+        bool,
+        typer.Option(
+            "--stratify/--no-stratify",
+            metavar=" ",
+            help="Of that split: images of few and of many instances on both sides.",
+            rich_help_panel=CACHE_PANEL,
+        ),
+    ] = True,
     seed: Annotated[int, typer.Option(metavar="N", help="Of split, order and augmentation.")] = 0,
     augment: Annotated[
         list[str] | None,
@@ -111,10 +129,33 @@ def train(
     ] = False,
     lora_rank: Annotated[int, typer.Option(metavar="N", rich_help_panel=LORA_PANEL)] = 8,
     lora_alpha: Annotated[float, typer.Option(metavar="ALPHA", rich_help_panel=LORA_PANEL)] = 16.0,
+    lora_dropout: Annotated[
+        float,
+        typer.Option(metavar="PART", help="Of their inputs, left out at random.", rich_help_panel=LORA_PANEL),
+    ] = 0.0,
     panels: Annotated[
         int, typer.Option(metavar="N", help="Validation images drawn after every epoch.", rich_help_panel=OUTPUT_PANEL)
     ] = 4,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard/--no-tensorboard",
+            metavar=" ",
+            help="Write event files, where TensorBoard is installed.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = True,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export/--no-export",
+            metavar=" ",
+            help="Write the best model as a whole at the end.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
+    threads: Annotated[int, typer.Option(metavar="N", help="Threads that read ahead.")] = 2,
     device: DeviceOption = None,
     devices_exclude: DevicesExcludeOption = None,
     devices_prefer: DevicesPreferOption = None,
@@ -138,11 +179,14 @@ def train(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         warmup=warmup,
+        final_learning_rate=final_learning_rate,
         max_grad_norm=max_grad_norm,
         precision=precision,
         patience=patience,
+        min_delta=min_delta,
         select_by=select_by,
         val_size=val_size,
+        stratify_by_box_count=stratify_by_box_count,
         seed=seed,
         augment=split_list(augment or ()),
         cache_variants=cache_variants,
@@ -152,7 +196,11 @@ def train(
         lora=lora,
         lora_rank=lora_rank,
         lora_alpha=lora_alpha,
+        lora_dropout=lora_dropout,
         panels=panels,
+        tensorboard=tensorboard,
+        threads=threads,
+        export=export,
         resume=resume,
         device=device and ",".join(split_list(device)),
         devices_exclude=split_list(devices_exclude or ()),
@@ -173,14 +221,22 @@ def _run(options: TrainOptions, *, quiet: bool) -> None:
     from commands.consoles import error_console, say
     from commands.exit_codes import SIGNAL_BASE
     from toolkit.core.signals import stop_on_signals
+    from toolkit.sam.processes import launched_rank
     from toolkit.sam.training import SamTraining
+    from toolkit.sam.training_events import EpochReport
 
     console = error_console()
+    speaks = launched_rank() == 0  # all processes of a launcher have the same to say
+    has_checkpoint = options.resume
     with stop_on_signals() as stop, closing(SamTraining(options).run()) as events:
         for event in events:
-            _show(console, event, quiet=quiet)
+            if speaks:
+                _show(console, event, quiet=quiet)
+            has_checkpoint |= isinstance(event, EpochReport)
             if stop.requested:
-                say(console, "interrupted: --resume goes on after the last whole epoch", "yellow")
+                rest = "--resume goes on after the last whole epoch" if has_checkpoint else "run the command again"
+                if speaks:
+                    say(console, f"interrupted: {rest}", "yellow")
                 raise typer.Exit(SIGNAL_BASE + (stop.signum or 2))
 
 
@@ -190,8 +246,11 @@ def _show(console: Console, event: TrainingEvent, *, quiet: bool) -> None:
     from toolkit.sam.training_events import EncodingProgress, EpochReport, Notice, RunReport, StepReport
 
     if isinstance(event, RunReport):
-        say(output_console(), f"{event.folder}: {event.epochs} epochs ({event.reason})")
-        say(output_console(), f"best: {_figures(event.best)}; at the start: {_figures(event.start)}")
+        say(output_console(), f"{event.folder}: ended after epoch {event.epochs}: {event.reason}")
+        best, start = (
+            f"validation loss {each.val_loss:.4f}, IoU {each.val_iou:.4f}" for each in (event.best, event.start)
+        )
+        say(output_console(), f"best: epoch {event.best.epoch}, {best}; at the start: {start}")
         if event.model is not None:
             say(output_console(), f"model: {event.model}")
     elif quiet:
@@ -201,9 +260,14 @@ def _show(console: Console, event: TrainingEvent, *, quiet: bool) -> None:
     elif isinstance(event, EpochReport):
         say(console, f"epoch {event.epoch}: {_figures(event)}{'  (best)' if event.is_best else ''}")
     elif console.is_terminal and isinstance(event, StepReport):
-        console.print(f"{event.phase} {event.done}/{event.total}  loss {event.loss:.4f}", end="\r", highlight=False)
+        _progress(console, f"{event.phase} {event.done}/{event.total}  loss {event.loss:.4f}")
     elif console.is_terminal and isinstance(event, EncodingProgress):
-        console.print(f"encoding {event.done}/{event.total}", end="\r", highlight=False)
+        _progress(console, f"encoding {event.done}/{event.total}")
+
+
+def _progress(console: Console, text: str) -> None:
+    """Write over the line of progress before, which may have been longer."""
+    console.print(text.ljust(min(_PROGRESS_CHARACTERS, console.width - 1)), end="\r", highlight=False)
 
 
 def _figures(epoch: EpochReport) -> str:

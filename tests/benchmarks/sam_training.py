@@ -20,6 +20,7 @@ from tests.benchmarks.measuring import Figure, peak_memory_mib
 from tests.sam_datasets import make_dataset
 from tests.sam_models import save_tiny_sam
 from toolkit.sam.decoder_training import DecoderTraining
+from toolkit.sam.demo_model import spread_weights
 from toolkit.sam.embedding import Embedding
 from toolkit.sam.embedding_cache import DEFAULT_FOLDER, EmbeddingCache
 from toolkit.sam.encoding import EncodingRequest, encoding_requests, fill_cache
@@ -166,12 +167,19 @@ def measure_epoch(options: TrainOptions) -> Epoch:
 
 
 def _vit_b(folder: Path) -> TrainableSam:
-    """Save a SAM of ViT-B's shapes and load it."""
+    """Save a SAM of ViT-B's shapes and load it.
+
+    Its weights are spread: as built they are of the order of 1e-10, and numbers that are too small to be normal, which
+    a processor takes many times as long to multiply, would be what is measured.
+    """
     import torch
     from transformers import SamConfig, SamModel
 
     torch.manual_seed(0)
-    TrainableSam(SamModel(SamConfig())).save_pretrained(folder)
+    model = SamModel(SamConfig())
+    with torch.no_grad():
+        spread_weights(model)
+    TrainableSam(model).save_pretrained(folder)
     return load_trainable_sam(folder)
 
 

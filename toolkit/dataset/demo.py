@@ -341,8 +341,8 @@ def run_demo(arguments: Sequence[str], module: str, write: Callable[[Path], int]
     Args:
         arguments: of the command line.
         module: which is run, for the usage line.
-        write: writes the input into a folder and returns how many photographs it has.
-        what: comes with the photographs.
+        write: writes the input into a folder and returns how many things it has.
+        what: the things are, such as "photographs with masks".
 
     Returns:
         The exit code: 2 on wrong usage, 3 on failure.
@@ -356,13 +356,13 @@ def run_demo(arguments: Sequence[str], module: str, write: Callable[[Path], int]
     except MvtkError as error:
         sys.stderr.write(f"error: {error}\n")
         return 3
-    sys.stdout.write(f"{count} photographs with {what}: {output}\n")
+    sys.stdout.write(f"{count} {what}: {output}\n")
     return 0
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write the demonstration input into the folder given; see :func:`run_demo`."""
-    return run_demo(arguments, "toolkit.dataset.demo", write_demo, "masks, labels and a mapping")
+    return run_demo(arguments, "toolkit.dataset.demo", write_demo, "photographs with masks, labels and a mapping")
 
 
 if __name__ == "__main__":

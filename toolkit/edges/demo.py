@@ -107,7 +107,7 @@ def _jpeg(image: NDArray[np.uint8]) -> bytes:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the demonstration input into the folder given; see :func:`toolkit.dataset.demo.run_demo`."""
-    return run_demo(arguments, "toolkit.edges.demo", write_demo, "annotations and features files")
+    return run_demo(arguments, "toolkit.edges.demo", write_demo, "photographs with annotations and features files")
 
 
 if __name__ == "__main__":

@@ -196,7 +196,12 @@ def _write_synthetic_runs(root: Path, photographs: dict[str, NDArray[np.uint8]])
 
 def main(arguments: Sequence[str]) -> int:
     """Write the demonstration input into the folder given; see :func:`toolkit.dataset.demo.run_demo`."""
-    return run_demo(arguments, "toolkit.embryo.demo", write_demo, "archives of time-lapse videos and synthetic runs")
+    return run_demo(
+        arguments,
+        "toolkit.embryo.demo",
+        write_demo,
+        "photographs with archives of time-lapse videos and synthetic runs",
+    )
 
 
 if __name__ == "__main__":

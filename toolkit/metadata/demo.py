@@ -155,7 +155,7 @@ def _write_json(path: Path, content: object) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the demonstration into the folder that the command line names; return the exit code."""
-    return run_demo(arguments, "toolkit.metadata.demo", write_demo, "raw annotations")
+    return run_demo(arguments, "toolkit.metadata.demo", write_demo, "photographs with raw annotations")
 
 
 if __name__ == "__main__":

@@ -72,24 +72,22 @@ def augment(sample: SamSample, kinds: Collection[Augmentation], rng: np.random.G
     if "crop" in kinds:
         sample = _cropped(sample, rng)
     if "boxes" in kinds:
-        sample = replace(sample, boxes_xyxy=jittered_boxes(sample.boxes_xyxy, sample.image_hwc.shape[:2], rng))
+        sample = replace(sample, boxes_xyxy=jittered_boxes(sample.masks_nhw, rng))
     return sample
 
 
-def jittered_boxes(
-    boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, ...], rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return boxes whose edges are shifted at random, inside the image and at least a pixel wide and high.
+def jittered_boxes(masks_nhw: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return the boxes of masks, their edges shifted at random, inside the image and at least a pixel wide and high.
 
     Args:
-        boxes_xyxy: (N, 4) in pixels, right and bottom exclusive.
-        size_hw: the image's height and width.
+        masks_nhw: (N, H, W) bool.
         rng: of the shifts.
 
     Returns:
-        (N, 4) float32.
+        (N, 4) float32 in pixels, right and bottom exclusive.
     """
-    height, width = size_hw[:2]
+    boxes_xyxy = mask_boxes(masks_nhw)
+    height, width = masks_nhw.shape[1:]
     sides_wh = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
     limit_px = MAX_BOX_NOISE * max(height, width)
     noise = rng.standard_normal(boxes_xyxy.shape) * BOX_NOISE * np.tile(sides_wh, 2)

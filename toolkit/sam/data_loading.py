@@ -176,7 +176,7 @@ class CachedSource(SampleSource):
         size_hw = instances.masks_nhw.shape[1:]
         boxes_xyxy = instances.boxes_xyxy
         if self._jitters_boxes:
-            boxes_xyxy = jittered_boxes(boxes_xyxy, size_hw, rng)
+            boxes_xyxy = jittered_boxes(instances.masks_nhw, rng)
         geometry = self._geometry(*size_hw)
         return TrainingSample(
             instances.id,

@@ -2,7 +2,7 @@
 
 ``python -m toolkit.sam.demo OUT`` writes into the new or empty folder OUT:
 
-- ``images/``, ``masks/``, ``boxes/`` and ``summary.json``: about thirty pieces of photographs of coins, galaxies and
+- ``images/``, ``masks/``, ``boxes/`` and ``summary.json``: about seventy pieces of photographs of coins, galaxies and
   printed lines, with one mask and one box an object. Pieces of one photograph are of one group, so that a split keeps
   them on one side;
 - ``label-studio.json``: the same as an export of Label Studio: brush masks and, for the lines, rectangles;
@@ -34,7 +34,7 @@ from toolkit.sam.layout import BOXES, IMAGES, MASKS, SUMMARY, Summary, format_su
 from toolkit.sam.mask_bounds import mask_boxes
 
 CLASS_NAMES: Final = ("coin", "galaxy or star", "text line")
-_PIECES_A_PHOTOGRAPH: Final = 5
+_PIECES_A_PHOTOGRAPH: Final = 12
 _MIN_AREA_PX: Final = 80
 _MIN_VISIBLE: Final = 0.4
 """Objects of which a cut leaves less are no objects of the piece."""
@@ -55,7 +55,7 @@ class Cut(NamedTuple):
     step: int
 
 
-_CUTS: Final = {"coin": Cut(0, 128, 64), "galaxy or star": Cut(128, 128, 96), "text line": Cut(0, 192, 192)}
+_CUTS: Final = {"coin": Cut(0, 128, 32), "galaxy or star": Cut(128, 128, 64), "text line": Cut(0, 192, 64)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +113,7 @@ def pieces() -> Iterator[Piece]:
 
 
 def _cut(scene: Scene) -> Iterator[Piece]:
-    """Yield the five pieces of a photograph in which most pixels belong to objects, from the upper left one on."""
+    """Yield the dozen pieces in which most pixels belong to objects, from the upper left one on."""
     height, width = scene.mask_hw.shape
     cut = _CUTS[scene.class_name]
     piece_h = cut.height or height
@@ -235,7 +235,9 @@ def _coco(cut: Sequence[Piece]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the demonstration input into the folder given; see :func:`toolkit.dataset.demo.run_demo`."""
-    return run_demo(arguments, "toolkit.sam.demo", write_demo, "masks and boxes, and the same as exports")
+    return run_demo(
+        arguments, "toolkit.sam.demo", write_demo, "pieces of photographs with masks and boxes, and the same as exports"
+    )
 
 
 if __name__ == "__main__":

@@ -212,7 +212,7 @@ class EvaluateSamJob(Job[EvaluationItem]):
     def _title(self) -> str:
         images = len({row.sample for row in self._rows})
         against = f" against {self._baseline}" if self._baseline else ""
-        return f"{self._model}{against}: {len(self._rows)} instances in {images} images of {self._options.data}"
+        return f"{self._model}{against}: {self._options.data}, images: {images}, instances: {len(self._rows)}"
 
     def _draw_panels(self) -> None:
         """Draw the worst images."""

@@ -21,7 +21,8 @@ _SHARE_TICKS: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _HEADROOM: Final = 1.3
 _MAX_CLASSES: Final = 6
 _MAX_POINTS: Final = 4000
-_LABEL_CHARACTERS: Final = 8
+_LABEL_CHARACTERS: Final = 48
+"""Of all names below bars together: more would run into each other."""
 
 
 def draw_evaluation(rows: Sequence[InstanceRow], groups: Sequence[GroupRow], title: str) -> NDArray[np.uint8]:
@@ -63,7 +64,7 @@ def _mean_scores(group: GroupRow) -> NDArray[np.uint8]:
 
 def _group_bars(title: str, groups: Sequence[GroupRow]) -> NDArray[np.uint8]:
     """Return bars of the mean IoU, with the number of instances below each name."""
-    names = [f"{_shortened(group.name)}\n{group.instances}" for group in groups]
+    names = [f"{_shortened(group.name, _LABEL_CHARACTERS // len(groups))}\n{group.instances}" for group in groups]
     with_baseline = [group.baseline["iou"] for group in groups if group.baseline is not None]
     baseline = with_baseline if len(with_baseline) == len(groups) else None
     return _paired_bars(title, "mean IoU", names, [group.means["iou"] for group in groups], baseline)
@@ -120,5 +121,5 @@ def _name_models(diagram: Diagram, *, with_baseline: bool) -> None:
         diagram.legend(_MODEL, _MODEL_COLOUR)
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LABEL_CHARACTERS else f"{name[: _LABEL_CHARACTERS - 1]}…"
+def _shortened(name: str, length: int) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"

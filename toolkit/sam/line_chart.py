@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.diagrams import LINE_COLOURS, Diagram, round_ticks
+from toolkit.preview import Colour
 
 Point = tuple[float, float]
 
@@ -18,6 +19,7 @@ _MARGIN: Final = 0.05
 _LEGEND_ROOM: Final = 0.12
 """Above the highest point, a series, so that no name covers a line."""
 _TICKS: Final = 6
+_MARK_COLOUR: Final[Colour] = (150, 150, 150)
 
 
 def line_chart(
@@ -30,7 +32,7 @@ def line_chart(
         x_label: below.
         y_label: beside the y axis.
         series: the points (x, y) of each, by name, x in whole numbers; those that are not finite are left out.
-        marked_x: where to dot the lines, such as at the best epoch.
+        marked_x: where to draw an upright line, such as at the best epoch.
 
     Returns:
         (420, 720, 3) uint8 RGB.
@@ -46,9 +48,10 @@ def line_chart(
     y_ticks = round_ticks(*y_range, _TICKS)
     diagram.x_ticks(x_ticks, [f"{tick:.6g}" for tick in x_ticks])
     diagram.y_ticks(y_ticks, [f"{tick:.6g}" for tick in y_ticks])
+    if marked_x is not None and x_low <= marked_x <= x_high:
+        diagram.line([(marked_x, y_range[0]), (marked_x, y_range[1])], _MARK_COLOUR)
     for (name, each), colour in zip(shown.items(), LINE_COLOURS, strict=False):
         diagram.line(each, colour)
-        diagram.points([point for point in each if point[0] == marked_x], colour)
         diagram.legend(name, colour)
     return diagram.picture_hwc
 

@@ -82,7 +82,7 @@ class PredictSamOptions(ModelOptions):
     @model_validator(mode="after")
     def _one_source_of_boxes(self) -> Self:
         if (self.boxes is None) == (self.detector is None):
-            raise ValueError("give either boxes or detector")
+            raise ValueError("give either --boxes or --detector")
         return self
 
 

@@ -83,6 +83,11 @@ def is_launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def launched_rank() -> int:
+    """Return which of a launcher's processes this one is; 0, too, for one that was started by itself."""
+    return int(os.environ.get("RANK", "0")) if is_launched() else 0
+
+
 def join_processes(*, on_cpu: bool) -> Processes:
     """Join the processes that a launcher started together with this one.
 

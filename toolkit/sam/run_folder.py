@@ -112,12 +112,14 @@ def metric_plots(history: Sequence[EpochReport]) -> dict[str, NDArray[np.uint8]]
     rates = {"learning rate": [point for point in points("learning_rate") if point[0] > 0]}
     return {
         "loss.png": line_chart(
-            "loss (Dice + cross-entropy; dot: best epoch)", "epoch", "mean over instances", losses, best
+            "loss: Dice + cross-entropy (upright: best epoch)", "epoch", "mean over instances", losses, best
         ),
         "iou.png": line_chart(
-            "validation IoU (dot: best epoch)", "epoch", "mean over instances", {"IoU": points("val_iou")}, best
+            "validation IoU (upright: best epoch)", "epoch", "mean over instances", {"IoU": points("val_iou")}, best
         ),
-        "learning_rate.png": line_chart("learning rate", "epoch", "at the epoch's end", rates, best),
+        "learning_rate.png": line_chart(
+            "learning rate (upright: best epoch)", "epoch", "at the epoch's end", rates, best
+        ),
     }
 
 

@@ -52,8 +52,8 @@ class TrainOptions(BaseModel):
         val_size: the fraction of images to validate on, where the dataset has no ``split.json``.
         stratify_by_box_count: keep the distribution of instances an image alike in both parts.
         seed: of the split, the order of images, augmentation, and new weights (LoRA).
-        augment: ``colour``, ``rotation`` and ``crop`` change the image and run the encoder for each; ``boxes`` shifts
-            the prompts and costs nothing.
+        augment: ``colour``, ``rotation`` and ``crop`` change the image and run the encoder for each; ``boxes`` takes
+            the prompts from the masks, shifted, and costs nothing.
         cache_variants: mirrored (``flips``: 4) or also turned (``dihedral``: 8) images, of which each epoch draws one.
         cache: keep the encoder's embeddings on disk, where the augmentation allows it.
         cache_dir: where; None: ``.mvtk-embeddings`` in the dataset's folder.

@@ -179,7 +179,7 @@ class _Run:
         """Return why the run is over; "" while it is not."""
         done, best = self._history[-1].epoch, self._best
         if done >= self._options.epochs:
-            return f"all {done} epochs are done"
+            return "all epochs are done"
         if self._options.patience and best is not None and done - best.epoch >= self._options.patience:
             return f"no epoch after {best.epoch} was better (patience {self._options.patience})"
         return ""

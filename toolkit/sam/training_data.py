@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from toolkit.core.errors import MvtkError
+from toolkit.annotations.problems import raise_problems
+from toolkit.core.errors import MvtkError, collected
 from toolkit.sam.data_loading import CachedSource, ImageSource, SampleSource
 from toolkit.sam.embedding_cache import DEFAULT_FOLDER, EmbeddingCache
 from toolkit.sam.encoding import EncodingRequest, encoding_requests, fill_cache, missing_requests
-from toolkit.sam.layout import SamLayout, read_layout
+from toolkit.sam.layout import HINT, SamLayout, read_layout
 from toolkit.sam.processes import Processes
 from toolkit.sam.samples import SamSamples
 from toolkit.sam.split_file import SPLIT_NAME, Split, load_split, sample_groups, split_samples
@@ -41,9 +44,11 @@ class TrainingImages:
 def choose_images(options: TrainOptions) -> TrainingImages:
     """Return what a run trains and validates on: as the dataset's ``split.json`` says, or else by a split made here.
 
-    Images without instances teach nothing and are left out.
+    Images without instances teach nothing and are left out. All masks and boxes are read once: what is wrong with one
+    of them is told before hours are spent on embeddings.
 
     Raises:
+        InputProblemsError: all that is wrong with masks and boxes.
         MvtkError: the dataset or its split cannot be read, or a side has no instances.
     """
     layout = read_layout(options.data)
@@ -56,6 +61,7 @@ def choose_images(options: TrainOptions) -> TrainingImages:
         if not usable:
             raise MvtkError(f"{options.data}: no {name} image has instances", "see mvtk sam verify, and mvtk sam split")
         sides.append(SamSamples(layout, usable))
+    _require_usable(SamSamples(layout, [*sides[0].ids, *sides[1].ids]), options.threads)
     return TrainingImages(sides[0], sides[1], tuple(notices))
 
 
@@ -100,6 +106,18 @@ def prepare_sources(
     return train, val
 
 
+def _require_usable(samples: SamSamples, threads: int) -> None:
+    def problems(index: int) -> list[str]:
+        found: list[str] = []
+        with collected(found):
+            samples.instances(index)
+        return found
+
+    with ThreadPoolExecutor(threads, "checker") as pool:
+        found = [problem for each in pool.map(problems, range(len(samples))) for problem in each]
+    raise_problems(str(samples.layout.root), found, HINT)
+
+
 def _encode(
     options: TrainOptions,
     sam: TrainableSam,
@@ -107,20 +125,24 @@ def _encode(
     requests: Sequence[EncodingRequest],
     processes: Processes,
 ) -> Generator[EncodingProgress | Notice, None, None]:
-    """Fill the cache; of what is missing each process does its part."""
+    """Fill the cache; of what is missing each process does its part, and so do two runs at once, more or less."""
     missing = missing_requests(cache, requests)
     processes.wait()  # all have listed what is missing before the first begins to add to it
     own = missing[processes.rank :: processes.count]
+    # In an order of its own, so that another run that makes the same embeddings at this moment makes others first.
+    shuffled = secrets.SystemRandom().sample(own, len(own))
+    still_missing = (request for request in shuffled if request.key not in cache)
     yield Notice(f"{len(requests) - len(missing)} of {len(requests)} embeddings are in {cache.folder}")
     started_s = time.perf_counter()
-    size_bytes = 0
-    encoded = fill_cache(sam, cache, own, batch_size=options.batch_size, threads=options.threads)
+    done, size_bytes = 0, 0
+    encoded = fill_cache(sam, cache, still_missing, batch_size=options.batch_size, threads=options.threads)
     for done, each in enumerate(encoded, start=1):
         size_bytes += each.size_bytes
         yield EncodingProgress(done, len(own))
     if own:
         seconds = time.perf_counter() - started_s
-        yield Notice(f"{len(own)} embeddings took {seconds:.1f} s and {size_bytes / 1e6:.1f} MB")
+        others = f", and {len(own) - done} came from another run" if done < len(own) else ""
+        yield Notice(f"{done} embeddings took {seconds:.1f} s and {size_bytes / 1e6:.1f} MB{others}")
     processes.wait()
 
 
@@ -168,4 +190,4 @@ def _notices(split: Split, counts: dict[str, int], source: str) -> Iterator[str]
     )
     empty = sum(not counts[sample_id] for sample_id in (*split.train, *split.val))
     if empty:
-        yield f"{empty} images without instances are left out"
+        yield f"images without instances are left out: {empty}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,16 +89,32 @@ def test_shifted_boxes_stay_inside_and_have_an_area(
     corners: list[tuple[float, float, float, float]], height: int, width: int, seed: int
 ) -> None:
     relative = np.sort(np.array(corners).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
-    boxes_xyxy = relative * [width, height, width, height]
-    shifted = jittered_boxes(boxes_xyxy.astype(np.float32), (height, width), np.random.default_rng(seed))
+    masks_nhw = np.zeros((len(corners), height, width), np.bool_)
+    for mask_hw, (left, top, right, bottom) in zip(masks_nhw, relative * [width, height, width, height], strict=True):
+        mask_hw[int(top) : int(bottom) + 1, int(left) : int(right) + 1] = True
+    shifted = jittered_boxes(masks_nhw, np.random.default_rng(seed))
     assert shifted.dtype == np.float32
     assert (shifted[:, :2] >= 0).all()
     assert (shifted[:, 2:] <= [width, height]).all()
     assert (shifted[:, 2:] - shifted[:, :2] >= 1 - 1e-4).all()
 
 
+def test_shifted_boxes_are_those_of_the_masks_whatever_the_boxes_were() -> None:
+    sample = _sample()
+    careless = replace(sample, boxes_xyxy=np.zeros_like(sample.boxes_xyxy))
+    shifted, other = (augment(each, ["boxes"], np.random.default_rng(3)).boxes_xyxy for each in (sample, careless))
+    assert np.array_equal(shifted, other)
+    assert not np.array_equal(shifted, mask_boxes(sample.masks_nhw))
+
+
 def test_boxes_shift_by_a_tenth_of_their_sides() -> None:
-    boxes_xyxy = np.tile(np.array([[400, 400, 500, 440]], np.float32), (4000, 1))
-    shifts = jittered_boxes(boxes_xyxy, (1024, 1024), np.random.default_rng(0)) - boxes_xyxy
+    mask_hw = np.zeros((1024, 1024), np.bool_)
+    mask_hw[400:440, 400:500] = True
+    shifts = jittered_boxes(np.broadcast_to(mask_hw, (4000, 1024, 1024)), np.random.default_rng(0)) - [
+        400,
+        400,
+        500,
+        440,
+    ]
     assert shifts.std(axis=0) == pytest.approx([9.6, 4, 9.6, 4], rel=0.06)
     assert np.abs(shifts).max() <= 20 + 1e-3

@@ -162,7 +162,7 @@ def test_a_detector_finds_the_boxes(options: dict[str, Any], tmp_path: Path, mon
 
 
 def test_what_cannot_be_run_is_said_first(options: dict[str, Any], tmp_path: Path, data: Path) -> None:
-    with pytest.raises(ValidationError, match="give either boxes or detector"):
+    with pytest.raises(ValidationError, match="give either --boxes or --detector"):
         PredictSamOptions(**{**options, "boxes": None})
     with pytest.raises(MvtkError, match="no such folder; give the folder with a YOLO text file for each image"):
         run(options, boxes=tmp_path / "missing")

@@ -24,13 +24,13 @@ from toolkit.sam.verification import VerifySamJob, VerifySamOptions
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("demo") / "out"
-    assert write_demo(output) == 32
+    assert write_demo(output) == 70
     return output
 
 
 def test_nothing_is_wrong_with_it(demo: Path) -> None:
     report = run_to_end(VerifySamJob(VerifySamOptions(root=demo, workers=0)))
-    assert (report.figures.done, report.figures.failed, report.figures.skipped) == (32, 0, 0)
+    assert (report.figures.done, report.figures.failed, report.figures.skipped) == (70, 0, 0)
     assert report.figures.warnings == {}
     assert report.stats["classes"].keys() == set(CLASS_NAMES)
     assert report.stats["lowest_box_ious"][0]["iou"] == 1.0

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.builders import write_image
 from tests.sam_datasets import make_dataset
 from tests.sam_models import save_tiny_sam
-from toolkit.core.errors import MvtkError, OptionError
+from toolkit.core.errors import InputProblemsError, MvtkError, OptionError
 from toolkit.sam.checkpoints import load_checkpoint
 from toolkit.sam.data_loading import ImageSource, TrainingSample
 from toolkit.sam.decoder_training import DecoderTraining, DivergedError, choose_precision
@@ -27,7 +29,8 @@ from toolkit.sam.schedule import Schedule
 from toolkit.sam.split_file import Split, save_split
 from toolkit.sam.train_options import TrainOptions
 from toolkit.sam.training import SamTraining
-from toolkit.sam.training_events import EpochReport, Notice, RunReport, TrainingEvent
+from toolkit.sam.training_data import choose_images, prepare_sources
+from toolkit.sam.training_events import EncodingProgress, EpochReport, Notice, RunReport, TrainingEvent
 
 LEARNING_RATE = 2e-3
 NEVER = 99.0
@@ -140,6 +143,27 @@ def test_a_second_run_computes_no_embedding(data: Path, sam_folder: Path) -> Non
     assert "8 of 8 embeddings are in" in _notices(list(SamTraining(_options(data, sam_folder, "two", epochs=1)).run()))
 
 
+def test_two_runs_at_once_share_the_encoding(data: Path, sam_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, encoded = TrainableSam.encode, []
+
+    def counted(self: TrainableSam, pixel_values: torch.Tensor) -> Embedding:
+        encoded.append(len(pixel_values))
+        return encode(self, pixel_values)
+
+    monkeypatch.setattr(TrainableSam, "encode", counted)
+    options = _options(data, sam_folder, batch_size=1, threads=1, cache_variants="dihedral")
+    first, second = (
+        prepare_sources(options, choose_images(options), load_trainable_sam(sam_folder), Processes("cpu"))
+        for _ in range(2)
+    )
+    begun = next(event for event in first if isinstance(event, EncodingProgress))
+    assert begun.total == 6 * 8 + 2
+    assert "came from" not in _notices(list(second))
+    rest = _notices(list(first))
+    assert "came from another run" in rest
+    assert sum(encoded) < begun.total + 8  # those that the first had prepared are done twice
+
+
 def test_the_best_weights_are_a_snapshot(data: Path, sam_folder: Path) -> None:
     options = _options(data, sam_folder, epochs=2, min_delta=NEVER)
     events = list(SamTraining(options).run())
@@ -164,6 +188,19 @@ def test_a_loss_that_is_no_number_names_the_sample_and_keeps_the_checkpoint(data
     last = load_checkpoint(options.output / "checkpoints/last.safetensors")
     assert last.facts.epoch == 2
     assert all(tensor.isfinite().all() for tensor in last.decoder.values())
+
+
+def test_all_that_is_wrong_with_masks_and_boxes_is_told_before_an_image_is_encoded(
+    data: Path, sam_folder: Path
+) -> None:
+    write_image(data / "masks" / "image_2_1.png", np.zeros((5, 5), np.uint8))
+    (data / "boxes" / "image_7.txt").write_text("0 0.5 0.5 0 0.1\n")
+    with pytest.raises(InputProblemsError) as caught:
+        list(SamTraining(_options(data, sam_folder)).run())
+    wrong_size, no_width = caught.value.problems
+    assert wrong_size.startswith("sample image_2: masks/image_2_1.png: 5 x 5 pixels")
+    assert no_width == "sample image_7: boxes/image_7.txt:1: width 0 is not above 0"
+    assert not (data / DEFAULT_FOLDER).exists()
 
 
 def _run_spoiling(data: Path, sample_id: str, options: TrainOptions, sam_folder: Path) -> None:
@@ -237,7 +274,7 @@ def test_images_without_instances_are_left_out_and_a_side_of_them_is_an_error(tm
     data = make_dataset(tmp_path / "data", {"a": 2, "b": 0, "c": 1, "d": 0})
     save_split(data / "split.json", Split(("a", "b"), ("c", "d")))
     events = list(SamTraining(_options(data, sam_folder, epochs=1)).run())
-    assert "2 images without instances are left out" in _notices(events)
+    assert "images without instances are left out: 2" in _notices(events)
     save_split(data / "split.json", Split(("a", "c"), ("b", "d")), overwrite=True)
     with pytest.raises(MvtkError, match="no validation image has instances; see mvtk sam verify"):
         list(SamTraining(_options(data, sam_folder, "other")).run())
