@@ -31,9 +31,10 @@ def _apply_config(context: typer.Context, path: Path | None) -> Path | None:
     from toolkit.core.config import load_config
 
     parameters = {
-        _config_name(parameter): parameter
+        name: parameter
         for parameter in context.command.params
-        if parameter.name and parameter.name not in {"config", "help"}
+        if parameter.name not in {"config", "help"}
+        for name in _config_names(parameter)
     }
     values = load_config(path, parameters.keys())
     context.default_map = {
@@ -44,10 +45,10 @@ def _apply_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-def _config_name(parameter: Any) -> str:
-    """Return what a configuration file calls an option: its long flag, in snake case; an argument's own name."""
-    flags = [flag for flag in parameter.opts if flag.startswith("--")]
-    return (flags[0].removeprefix("--") if flags else str(parameter.name)).replace("-", "_")
+def _config_names(parameter: Any) -> set[str]:
+    """Return what a configuration file may call an option, in snake case: its long flag, and its name in Python."""
+    flags = [flag.removeprefix("--") for flag in parameter.opts if flag.startswith("--")]
+    return {name.replace("-", "_") for name in (*flags[:1], str(parameter.name))}
 
 
 def _as_typed(value: Any, *, several: bool) -> str | list[str]:

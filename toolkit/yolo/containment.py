@@ -64,8 +64,7 @@ def contained_ultralytics(*, quiet: bool = False, children: bool = False) -> Ite
     """
     _restrict()
     stream = _StandardError()
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells about the settings that it makes
-        utils = require_extra(f"{_PACKAGE}.utils", "yolo")
+    utils = _imported()
     with contextlib.redirect_stdout(stream), _no_standard_output() if children else contextlib.nullcontext():
         if not utils.SAFE_LOAD:
             raise MvtkError(
@@ -75,6 +74,22 @@ def contained_ultralytics(*, quiet: bool = False, children: bool = False) -> Ite
         _switch_services_off(utils.SETTINGS)
         with _logging_to(utils.LOGGER, stream, logging.ERROR if quiet else logging.INFO):
             yield
+
+
+def _imported() -> Any:
+    """Import Ultralytics and return its ``utils``; what the import does to others is undone.
+
+    It tells about the settings that it makes, and puts a function of its own in place of ``PIL.Image.open``, which
+    installs a package where a file is no image.
+    """
+    from PIL import Image
+
+    opened = Image.open
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return require_extra(f"{_PACKAGE}.utils", "yolo")
+    finally:
+        Image.open = opened
 
 
 def scratch_folder() -> str:

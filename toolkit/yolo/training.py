@@ -39,6 +39,8 @@ _CACHE_FOLDER: Final = ".mvtk-images"
 _SPLITS: Final = ("train", "val")
 _NOMINAL_BATCH: Final = 64
 _FEW_STEPS: Final = 50
+_TRIAL_BATCHES: Final = 50
+_SETTLED_BATCHES: Final = 300
 _MODEL_SUFFIXES: Final = (".yaml", ".yml")
 
 
@@ -199,16 +201,23 @@ def _result(run: _Run, scores: DetectionScores | None, before: int) -> TrainingR
 
 
 def _few_steps(options: TrainYoloOptions, source: YoloSource, settings: Mapping[str, Setting]) -> Iterator[str]:
-    """Yield a remark where the weights change so seldom that next to nothing is learnt.
+    """Yield remarks where the run is so short that next to nothing is learnt; none for a mere trial.
 
-    Ultralytics gathers the gradients of ``nbs`` images, 64 unless it is set, before each step.
+    Ultralytics gathers the gradients of ``nbs`` images, 64 unless it is set, before each step. Its batch normalisation
+    has a momentum of 0.03: after 100 batches a twentieth of the statistics is still their start, which in validation
+    hides what was learnt.
     """
     nominal = settings.get("nbs", _NOMINAL_BATCH)
     if options.batch < 1 or not isinstance(nominal, int):
         return
     batches = math.ceil(len(source.splits["train"]) / options.batch) * options.epochs
     steps = batches // max(1, min(round(nominal / options.batch), batches))
-    if steps < _FEW_STEPS < batches:
+    if _TRIAL_BATCHES < batches < _SETTLED_BATCHES:
+        yield (
+            f"batches: {batches} in all, and the statistics of batch normalisation take some {_SETTLED_BATCHES} to "
+            "settle; with so few images use a smaller --batch or more --epochs"
+        )
+    if steps < _FEW_STEPS and batches > _TRIAL_BATCHES:
         yield (
             f"optimiser steps: about {steps} in all, as each gathers {nominal} images; with so few images "
             f"--set nbs={int(options.batch)} makes one after every batch"

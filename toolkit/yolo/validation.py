@@ -64,9 +64,7 @@ def validate_yolo(options: ValYoloOptions, stop: StopRequest | None = None, *, q
     if "," in device:
         raise MvtkError(f"--device {options.device}: a validation runs on one device", "give one")
     if not options.overwrite and options.output.is_dir() and any(options.output.iterdir()):
-        raise MvtkError(
-            f"{options.output}: is not empty", "name another folder, or replace what is in it by --overwrite"
-        )
+        raise MvtkError(f"{options.output}: is not empty", "name another folder, or replace its results by --overwrite")
     remarks = require_sound(source)
     with contained_ultralytics(quiet=quiet):
         settings = parse_settings(options.settings, "val")

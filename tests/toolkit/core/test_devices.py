@@ -119,7 +119,7 @@ def test_any_text_is_devices_or_wrong_usage(text: str) -> None:
 def test_a_policy_orders_what_it_does_not_exclude(exclude: list[int], prefer: list[int], count: int) -> None:
     usable = DevicePolicy(tuple(exclude), tuple(prefer)).usable(count)
     assert sorted(usable) == [index for index in range(count) if index not in exclude]
-    ranks = [prefer.index(index) if index in prefer else 10 + index for index in usable]
+    ranks = [prefer.index(index) if index in prefer else len(prefer) + index for index in usable]
     assert ranks == sorted(ranks)
 
 

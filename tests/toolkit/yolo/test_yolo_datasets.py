@@ -191,6 +191,12 @@ def test_channels_that_the_yaml_does_not_have(tmp_path: Path) -> None:
     np.testing.assert_array_equal(without_rect(made)[0]["img"].numpy(), four.transpose(2, 0, 1))
 
 
+def test_the_import_leaves_pillow_as_it_was() -> None:
+    from PIL import Image
+
+    assert Image.open.__module__ == "PIL.Image"
+
+
 def test_fraction_takes_the_first_images(tmp_path: Path) -> None:
     root = write_guided_dataset(tmp_path / "data", train=4)
     assert len(dataset(root, tmp_path / "scratch", split="train", mode="train", fraction=0.5)) == 2

@@ -262,8 +262,9 @@ def test_the_mask_of_a_batch_is_scaled_to_the_nearest_pixel(guided_data: Path, t
 @pytest.mark.parametrize(
     ("epochs", "settings", "remarks"),
     [
-        (30, {}, ["optimiser steps: about 1 in all, as each gathers 64 images; with so few images --set nbs=2"]),
-        (30, {"nbs": 2}, []),
+        (30, {}, ["batches: 60 in all, and the statistics", "optimiser steps: about 1 in all, as each gathers 64"]),
+        (30, {"nbs": 2}, ["batches: 60 in all, and the statistics of batch normalisation take some 300 to settle"]),
+        (150, {"nbs": 2}, []),
         (10, {}, []),  # a trial
         (1000, {}, []),
     ],
