@@ -87,8 +87,10 @@ demo-sam: $(VENV)/.installed-all
 	$(BIN)/mvtk sam predict $(DEMO)/sam/images --boxes $(DEMO)/sam/boxes --model $(DEMO)/sam-run --output $(DEMO)/sam-predictions
 	@echo 'look at $(DEMO)/sam.png, $(DEMO)/sam-run/panels, $(DEMO)/sam-evaluation and $(DEMO)/sam-predictions/overlays'
 
-demo-yolo: $(VENV)/.installed-all demo
-	MVTK=$(BIN)/mvtk sh configs/yolo-mask-attention.sh configs/demo.yaml $(DEMO)/yolo --config configs/yolo-train.yaml
+demo-yolo: $(VENV)/.installed-all
+	rm -rf $(DEMO)/marked $(DEMO)/yolo
+	$(BIN)/python -m toolkit.yolo.demo $(DEMO)/marked
+	MVTK=$(BIN)/mvtk sh configs/yolo-mask-attention.sh configs/yolo-convert.yaml $(DEMO)/yolo --config configs/yolo-train.yaml
 	@echo 'look at $(DEMO)/yolo/run/results.png, $(DEMO)/yolo/val and $(DEMO)/yolo/predictions/overlays'
 
 test: $(VENV)/.installed-all

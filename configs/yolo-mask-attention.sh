@@ -3,12 +3,12 @@
 #
 #   sh configs/yolo-mask-attention.sh CONVERT.yaml OUTPUT [options of mvtk yolo train ...]
 #
-# CONVERT.yaml    options of `mvtk dataset convert-mask-attention`: where images, labels and masks are; configs/demo.yaml
+# CONVERT.yaml    options of `mvtk dataset convert-mask-attention`: where images, labels and masks are
 # OUTPUT          a folder for everything that is made
 #
-# With the photographs of `make demo` (`make demo-yolo` runs this line):
+# With photographs in which the mask tells what to find (`make demo-yolo` makes them and runs this line):
 #
-#   sh configs/yolo-mask-attention.sh configs/demo.yaml demo-output/yolo --config configs/yolo-train.yaml
+#   sh configs/yolo-mask-attention.sh configs/yolo-convert.yaml demo-output/yolo --config configs/yolo-train.yaml
 #
 # When it was interrupted, the same line goes on: what is done is skipped, and training resumes. MVTK names the program.
 set -eu

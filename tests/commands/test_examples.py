@@ -62,7 +62,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["dataset", "process", "--config", "configs/dataset-process.yaml"],
         ["embryo", "extract", "demo-output/embryo/archives", "demo-output/embryo/extracted"],
         ["sam", "train", "--config", "configs/sam-train.yaml", "demo-output/sam", "--epochs", "1"],
-        ["yolo", "train", "demo-output/mask_attention_yolo", "--config", "configs/yolo-train.yaml", *SHORT],
+        ["yolo", "train", "demo-output/mask_attention_yolo", "--output", "demo-output/yolo-run", *SHORT],
         ["features", "extract", "--images", "demo-output/sa1b", "--output", "demo-output/features", *encoder],
     ):
         line = [sys.executable, "-m", "commands.main", *command, "-q"]
