@@ -41,6 +41,22 @@ def test_figures_and_their_table(guided_data: Path, tmp_path: Path, channels: in
     assert float(rows[0]["map50"]) == pytest.approx(result.scores.overall.map50, abs=1e-5)
 
 
+@pytest.mark.parametrize(("conf", "counted"), [(0.001, 1), (0.3, 1), (0.1, 2), (0.6, 0)])
+def test_the_confusion_matrix_counts_what_a_person_is_shown(contained: None, conf: float, counted: int) -> None:
+    import torch
+
+    from toolkit.yolo.engine.trainer import ReadableConfusionMatrix
+
+    matrix = ReadableConfusionMatrix(names={0: "a"})
+    found = {
+        "bboxes": torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60], [70, 70, 80, 80]]),
+        "conf": torch.tensor([0.5, 0.2, 0.01]),
+        "cls": torch.zeros(3),
+    }
+    matrix.process_batch(found, {"cls": torch.zeros(0), "bboxes": torch.zeros(0, 4)}, conf=conf)
+    assert matrix.matrix.sum() == counted
+
+
 def test_a_stopped_validation_has_no_figures(guided_data: Path, tmp_path: Path) -> None:
     model = save_tiny_checkpoint(tmp_path / "best.pt", channels=4)
     result = validate(guided_data, tmp_path / "out", model, StopRequest(signum=2))

@@ -13,6 +13,7 @@ from ultralytics.data.utils import get_split_fraction
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOCAL_RANK, LOGGER, RANK, colorstr, nms
+from ultralytics.utils.metrics import ConfusionMatrix
 from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zero_first, unwrap_model
 
 from toolkit.core.cpus import available_cpus
@@ -25,6 +26,10 @@ from toolkit.yolo.engine.weights import load_into
 from toolkit.yolo.run_data import RunData
 
 _AUTO: Final = "auto"
+_SHOWN_CONF: Final = 0.25
+_LEAST_CONF: Final = 0.001
+_MATCHED_IOU: Final = 0.45
+"""Ultralytics' own defaults of prediction, of validation, and of matching in confusion matrices."""
 _LONG_TRAINING: Final = 10_000
 """Iterations from which ``optimizer=auto`` takes MuSGD in place of AdamW (Ultralytics 8.4, ``build_optimizer``)."""
 _AUTO_MOMENTUM: Final = 0.9
@@ -64,12 +69,31 @@ def build_contained_dataset(
     )
 
 
+class ReadableConfusionMatrix(ConfusionMatrix):
+    """A confusion matrix of detections that a person would be shown.
+
+    Average precision needs detections of every confidence, from 0.001 on; counted one by one, most of them are noise.
+    """
+
+    def process_batch(
+        self, detections: Any, batch: Any, conf: float = _SHOWN_CONF, iou_thres: float = _MATCHED_IOU
+    ) -> None:
+        """Count the detections of an image; of those that are kept for average precision the confident ones."""
+        super().process_batch(detections, batch, _SHOWN_CONF if conf <= _LEAST_CONF else conf, iou_thres)
+
+
 class ContainedValidator(DetectionValidator):
     """Validation on our datasets."""
 
     def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None) -> ContainedDataset:
         """Return the dataset to validate on."""
         return build_contained_dataset(self.args, self.data, img_path, mode, batch, self.stride)
+
+    def init_metrics(self, model: Any) -> None:
+        """Begin a validation."""
+        super().init_metrics(model)
+        keeps_matches = self.args.plots and self.args.visualize
+        self.confusion_matrix = ReadableConfusionMatrix(names=model.names, save_matches=keeps_matches)
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
         """Return the detections of a batch: as Ultralytics does it, but no image's are dropped on a slow machine."""
