@@ -306,7 +306,8 @@ def _show_training(result: TrainingResult) -> None:
     from commands.consoles import output_console, say
 
     console = output_console()
-    say(console, f"mvtk yolo train: {result.trained:,} of {result.epochs:,} epochs now, in {result.folder}", "bold")
+    now = f"{result.trained:,} of {result.epochs:,} epochs now" if result.trained else "the run had ended before"
+    say(console, f"mvtk yolo train: {now}, in {result.folder}", "bold")
     if result.best is not None:
         say(
             console,
@@ -336,8 +337,8 @@ def _scores_table(scores: DetectionScores) -> Table:
 
     table = Table(box=None)
     table.add_column("class", overflow="fold")
-    for name in ("objects", "precision", "recall", "mAP50", "mAP50-95"):
-        table.add_column(name, justify="right")
+    for name in ("n", "P", "R", "mAP50", "mAP50-95"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, figures in scores.classes.items():
         table.add_row(Text(one_line(name)), f"{scores.instances.get(name, 0):,}", *_cells(figures))
     table.add_row("all", f"{sum(scores.instances.values()):,}", *_cells(scores.overall), style="bold")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 
 from toolkit.core.cpus import available_cpus
 from toolkit.core.devices import DevicePolicy, resolve_devices
@@ -88,13 +88,20 @@ class TrainYoloOptions(_DeviceOptions):
     attention: Attention = "auto"
     epochs: int = Field(default=100, ge=1)
     imgsz: int = Field(default=640, ge=_STRIDE_PX, multiple_of=_STRIDE_PX)
-    batch: float = Field(default=16, ge=-1)
+    batch: float = 16
     lr0: float | None = Field(default=None, gt=0, le=1)
     patience: int = Field(default=100, ge=0)
     seed: int = Field(default=0, ge=0, lt=2**31)
     cache: Cache = "none"
     cache_dir: Path | None = None
     resume: bool = False
+
+    @field_validator("batch")
+    @classmethod
+    def _a_number_or_a_part(cls, value: float) -> float:
+        if value == -1 or 0 < value < 1 or (value >= 1 and value == int(value)):
+            return value
+        raise ValueError("give a whole number of images, a part of the GPU's memory between 0 and 1, or -1")
 
     @property
     def images_a_step(self) -> int | float:

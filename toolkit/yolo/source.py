@@ -101,6 +101,19 @@ def find_source(data: Path, wanted: Sequence[str]) -> YoloSource:
     return YoloSource(data_yaml.path, names, splits, kind, RGB_AND_MASK if kind == "pairs" else data_yaml.channels)
 
 
+def require_apart(output: Path, source: YoloSource) -> None:
+    """Check that results do not go where a dataset's images are looked for.
+
+    Raises:
+        OptionError: the folder is one of those that hold images, or lies in one.
+    """
+    resolved = output.resolve()
+    folders = {os.path.dirname(image) for images in source.splits.values() for image in images}  # noqa: PTH120 - a million
+    for folder in (resolved, *resolved.parents):
+        if str(folder) in folders:
+            raise OptionError(f"--output {output} lies among the images in {folder}", "give a folder elsewhere")
+
+
 def label_path_of(image: str) -> str:
     """Return an image's label file: the last folder ``images`` in its path becomes ``labels``, its suffix ``.txt``.
 

@@ -32,7 +32,7 @@ from toolkit.yolo.run_data import RunData
 from toolkit.yolo.run_folder import BEST, CONFIG_NAME, LAST, RESULTS_NAME
 from toolkit.yolo.scan import require_sound
 from toolkit.yolo.settings import Setting, parse_settings
-from toolkit.yolo.source import Attention, YoloSource, find_source
+from toolkit.yolo.source import Attention, YoloSource, find_source, require_apart
 from toolkit.yolo.trouble import Watch, WorkStoppedError, explained
 
 _CACHE_FOLDER: Final = ".mvtk-images"
@@ -51,7 +51,7 @@ class TrainingResult:
     Attributes:
         folder: the run's.
         epochs: how many there are results of.
-        trained: how many of them this call trained.
+        trained: how many of them this call trained; none where the run had ended before.
         best_epoch: counted from 1.
         best: figures of the best epoch on the validation images, during training.
         final: those of the best model, validated when training had ended; None where it did not, or on several GPUs.
@@ -118,6 +118,7 @@ def train_yolo(options: TrainYoloOptions, stop: StopRequest | None = None, *, qu
     device = options.ultralytics_device()
     channels = source.channels(options.attention)
     run = _Run(options, Watch(stop or StopRequest()), source.attention(options.attention), require_sound(source))
+    require_apart(options.output, source)
     _require_fit(options)
     with contained_ultralytics(quiet=quiet, children="," in device):
         settings = parse_settings(options.settings, "train")
@@ -139,8 +140,7 @@ def _train(
             forget_epochs_after(options.output / RESULTS_NAME, finished)
         before = len(read_history(options.output / RESULTS_NAME))
         if finished is None:
-            remarks = (*run.remarks, "the run had ended before: nothing is left to do")
-            return replace(_result(run, None, before), remarks=remarks)
+            return _result(run, None, before)
     make_folder(run.last.parent)
     write_bytes(
         options.output / CONFIG_NAME,

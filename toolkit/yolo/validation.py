@@ -19,7 +19,7 @@ from toolkit.yolo.run_data import RunData
 from toolkit.yolo.run_folder import weights_of
 from toolkit.yolo.scan import require_sound
 from toolkit.yolo.settings import Setting, parse_settings
-from toolkit.yolo.source import YoloSource, find_source
+from toolkit.yolo.source import YoloSource, find_source, require_apart
 from toolkit.yolo.trouble import Watch, WorkStoppedError, explained
 
 METRICS_NAME: Final = "metrics.csv"
@@ -65,6 +65,7 @@ def validate_yolo(options: ValYoloOptions, stop: StopRequest | None = None, *, q
         raise MvtkError(f"--device {options.device}: a validation runs on one device", "give one")
     if not options.overwrite and options.output.is_dir() and any(options.output.iterdir()):
         raise MvtkError(f"{options.output}: is not empty", "name another folder, or replace its results by --overwrite")
+    require_apart(options.output, source)
     remarks = require_sound(source)
     with contained_ultralytics(quiet=quiet):
         settings = parse_settings(options.settings, "val")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.yolo_datasets import write_guided_dataset, write_plain_dataset
 from toolkit.core.errors import InputProblemsError, MvtkError, OptionError
-from toolkit.yolo.source import YoloSource, find_source, label_path_of
+from toolkit.yolo.source import YoloSource, find_source, label_path_of, require_apart
 
 
 def find(data: Path) -> YoloSource:
@@ -77,6 +77,15 @@ def test_paths_are_found_as_ultralytics_finds_them(tmp_path: Path, listed: str, 
     (root / "list.txt").write_text(f"./images/train/0000.npz\n\n{root}/images/train/0003.npz\n./notes.md\n")
     (root / "data.yaml").write_text(listed.format(root=root) + "names: [marked disc]\n")
     assert len(find(root).splits["train"]) == expected
+
+
+def test_results_do_not_go_among_the_images(tmp_path: Path) -> None:
+    root = write_guided_dataset(tmp_path / "data")
+    source = find(root)
+    for output in (root / "images/train", root / "images/val/run/deep"):
+        with pytest.raises(OptionError, match="lies among the images in"):
+            require_apart(output, source)
+    require_apart(root / "run", source)
 
 
 def test_names_without_gaps(tmp_path: Path) -> None:

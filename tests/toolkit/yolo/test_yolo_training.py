@@ -128,8 +128,7 @@ def test_a_stopped_run_goes_on_where_it_was(guided_data: Path, tiny_yaml: str, t
     assert (resumed.interrupted, resumed.epochs, resumed.trained) == (False, 3, 2)
     assert [row["epoch"] for row in read_history(tmp_path / "run/results.csv")] == [1, 2, 3]
     over = train(guided_data, tmp_path / "run", tiny_yaml, epochs=3, resume=True)
-    assert (over.epochs, over.trained) == (3, 0)
-    assert over.remarks == ("the run had ended before: nothing is left to do",)
+    assert (over.epochs, over.trained, over.interrupted) == (3, 0, False)
 
 
 def test_a_run_stopped_before_its_first_epoch_ended(guided_data: Path, tiny_yaml: str, tmp_path: Path) -> None:
@@ -292,3 +291,11 @@ def test_cached_images_of_a_run_go_with_it(guided_data: Path, tiny_yaml: str, tm
     assert not (tmp_path / "run/.mvtk-images").exists()
     train(guided_data, tmp_path / "other", tiny_yaml, cache="disk", cache_dir=tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 6
+
+
+@pytest.mark.parametrize("batch", [0, -2, 2.5, -0.5])
+def test_batches_that_are_none(tmp_path: Path, batch: float) -> None:
+    with pytest.raises(ValueError, match="give a whole number of images, a part of the GPU's memory between 0 and 1"):
+        TrainYoloOptions(data=tmp_path, output=tmp_path, batch=batch)
+    assert TrainYoloOptions(data=tmp_path, output=tmp_path, batch=0.5).images_a_step == 0.5
+    assert TrainYoloOptions(data=tmp_path, output=tmp_path, batch=8).images_a_step == 8
