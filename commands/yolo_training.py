@@ -165,7 +165,16 @@ def train(
         result = train_yolo(options, stop, quiet=quiet)
         return _Work(result.trained, result.epochs - result.trained, result.stats(), result.interrupted, result)
 
-    _run("yolo train", options.model_dump(mode="json"), work, report, json=json, quiet=quiet, show=_show_training)
+    _run(
+        "yolo train",
+        options.model_dump(mode="json"),
+        work,
+        report,
+        json=json,
+        quiet=quiet,
+        show=_show_training,
+        after_interrupt="the same command with --resume goes on after the last whole epoch",
+    )
 
 
 @app.command(
@@ -232,7 +241,16 @@ def val(
         done = result.images if result.scores else 0
         return _Work(done, 0, result.stats(), result.scores is None, result)
 
-    _run("yolo val", options.model_dump(mode="json"), work, report, json=json, quiet=quiet, show=_show_validation)
+    _run(
+        "yolo val",
+        options.model_dump(mode="json"),
+        work,
+        report,
+        json=json,
+        quiet=quiet,
+        show=_show_validation,
+        after_interrupt="run the command again",
+    )
 
 
 class _Work:
@@ -255,6 +273,7 @@ def _run(
     json: bool,
     quiet: bool,
     show: Callable[[Any], None],
+    after_interrupt: str,
 ) -> None:
     """Do the work, write the report, show the result.
 
@@ -293,7 +312,7 @@ def _run(
     for remark in done.stats.get("remarks", ()):
         say(errors, f"warning: {remark}", "yellow")
     if done.interrupted:
-        say(errors, "interrupted: what was finished is kept", "yellow")
+        say(errors, f"interrupted: {after_interrupt}", "yellow")
     if json:
         write_output(report.as_json())
     elif not quiet and not done.interrupted:

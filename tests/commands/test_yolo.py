@@ -20,6 +20,8 @@ from tests.yolo_models import save_tiny_checkpoint, write_tiny_yaml
 from toolkit.yolo.results import read_history
 
 DEADLINE_S = 240.0
+# A test here starts up to three processes that load torch each: on a busy machine that takes minutes.
+pytestmark = pytest.mark.timeout(900)
 
 WATCHED = """
 import json, os, sys
@@ -60,7 +62,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def environment(home: Path) -> dict[str, str]:
-    ours = ("YOLO_", "ULTRALYTICS_", "MVTK_", "TORCH")
+    ours = ("YOLO_", "ULTRALYTICS_", "MVTK_", "TORCH", "MPL")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     places = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "TMPDIR": str(home.parent / "tmp")}
     return {**kept, **places, "PYTHONPATH": str(PROJECT), "COLUMNS": "100", "CUDA_VISIBLE_DEVICES": ""}
@@ -96,15 +98,12 @@ def test_training_touches_nothing_but_its_folder(data: Path, home: Path, tmp_pat
     touched: dict[str, Any] = json.loads(watched.read_text())
     allowed = (str(tmp_path / "run"), str(tmp_path / "tmp"), str(tmp_path / "report.json"), str(watched), "/dev/")
     allowed += (str(tmp_path / ".mvtk-"),)  # the report's temporary file
-    own = [path for path in touched["written"] if not path.startswith(allowed) and "__pycache__" not in path]
-    # matplotlib keeps its list of fonts there, whoever uses it.
-    fonts = {str(home / folder) for folder in (".cache", ".cache/matplotlib", ".config", ".config/matplotlib")}
-    assert [path for path in own if path not in fonts and not path.startswith(str(home / ".cache/matplotlib/"))] == []
+    assert [path for path in touched["written"] if not path.startswith(allowed) and "__pycache__" not in path] == []
     assert touched["network"] == []
     # matplotlib and ctypes ask for fonts and libraries.
     assert [call for call in touched["started"] if "fc-list" not in call[1] and "ldconfig" not in call[1]] == []
     assert tree_hash(data) == before
-    assert not any(path.is_file() for path in home.rglob("*") if "matplotlib" not in str(path))
+    assert list(home.iterdir()) == []
     assert list((tmp_path / "work").iterdir()) == []
     assert list((tmp_path / "tmp").glob("mvtk-*")) == []
 
@@ -139,7 +138,7 @@ def test_a_killed_run_goes_on(data: Path, home: Path, tmp_path: Path) -> None:
         process.send_signal(signum)
         _, errors = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == (-9 if signum == signal.SIGKILL else 143), errors
-    assert "interrupted: what was finished is kept" in errors
+    assert "interrupted: the same command with --resume goes on after the last whole epoch" in errors
     done = mvtk(home, *arguments, "--resume", "--json", "-q")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -2,7 +2,8 @@
 
 What it would do on its own, and what is set against it (Ultralytics 8.4):
 
-- it keeps settings, fonts and temporary scripts in ``~/.config``: ``YOLO_CONFIG_DIR`` is a folder of this process;
+- it keeps settings, fonts and temporary scripts in ``~/.config``: ``YOLO_CONFIG_DIR`` is a folder of this process, and
+  so is matplotlib's where the user has none;
 - it asks the network whether there is one, and downloads weights and a model to check AMP: ``YOLO_OFFLINE``;
 - it downloads fonts to draw with: that folder has one under their names;
 - it installs packages that it, or a checkpoint, names: ``YOLO_AUTOINSTALL``;
@@ -42,6 +43,7 @@ _ENVIRONMENT: Final = {
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
 }
 _CONFIG_DIR: Final = "YOLO_CONFIG_DIR"
+_MATPLOTLIB_DIR: Final = "MPLCONFIGDIR"
 _SERVICES: Final = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "sync", "vscode_msg")
 _FONTS: Final = ("Arial.ttf", "Arial.Unicode.ttf")
 _PACKAGE: Final = "ultralytics"
@@ -108,6 +110,7 @@ def _restrict() -> None:
         folder = tempfile.mkdtemp(prefix="mvtk-ultralytics-")
         os.environ |= {_CONFIG_DIR: folder, "MVTK_ULTRALYTICS_DIR": folder}
         _furnish(Path(folder) / "Ultralytics")
+        _keep_matplotlib_away(Path(folder) / "matplotlib")
         atexit.register(_remove, folder, os.getpid())
 
 
@@ -126,6 +129,18 @@ def _furnish(folder: Path) -> None:
     if font.is_file():
         for name in _FONTS:
             (folder / name).symlink_to(font)
+
+
+def _keep_matplotlib_away(folder: Path) -> None:
+    """Give matplotlib, with which Ultralytics draws, a folder for its list of fonts where the user has none yet."""
+    home = Path.home()
+    usual = (
+        Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "matplotlib",
+        Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "matplotlib",
+    )
+    if _MATPLOTLIB_DIR not in os.environ and not all(place.is_dir() for place in usual):
+        folder.mkdir(exist_ok=True)
+        os.environ[_MATPLOTLIB_DIR] = str(folder)
 
 
 def _remove(folder: str, owner: int) -> None:

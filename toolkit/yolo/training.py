@@ -134,7 +134,10 @@ def _train(
     options = run.options
     run.remarks = (*run.remarks, *_few_steps(options, source, settings))
     before = 0
-    if options.resume:
+    goes_on = options.resume and run.last.is_file()
+    if options.resume and not goes_on:
+        run.remarks = (*run.remarks, "no epoch of the run was finished: it begins anew")
+    if goes_on:
         finished = _finished_epochs(run.last)
         if finished is not None:
             forget_epochs_after(options.output / RESULTS_NAME, finished)
@@ -166,7 +169,7 @@ def _train(
         "save_dir": str(options.output),
         "verbose": options.verbose,
     }
-    if options.resume:
+    if goes_on:
         overrides |= {"resume": str(run.last), "model": str(run.last)}
     else:
         overrides |= {"model": model, "epochs": options.epochs, "seed": options.seed}
@@ -231,12 +234,10 @@ def _require_fit(options: TrainYoloOptions) -> None:
         MvtkError: it does not; the line says what to do.
     """
     last = options.output / LAST
+    config = options.output / CONFIG_NAME
     if options.resume:
-        if not last.is_file():
-            raise MvtkError(
-                f"{options.output}: nothing to resume: there is no weights/last.pt", "leave out --resume to begin a run"
-            )
-        config = options.output / CONFIG_NAME
+        if not last.is_file() and not config.is_file():
+            raise MvtkError(f"{options.output}: there is no run to resume", "leave out --resume to begin one")
         if config.is_file():
             stored = load_yaml(config)
             require_same_training(options, stored if isinstance(stored, dict) else {})
@@ -244,7 +245,7 @@ def _require_fit(options: TrainYoloOptions) -> None:
         raise MvtkError(
             f"{options.output}: holds a training run", "go on with it with --resume, or name another folder"
         )
-    elif options.output.is_dir() and not (options.output / CONFIG_NAME).exists() and any(options.output.iterdir()):
+    elif options.output.is_dir() and not config.exists() and any(options.output.iterdir()):
         raise MvtkError(f"{options.output}: is not empty, and holds no training run", "name another folder")
 
 

@@ -185,6 +185,7 @@ def _forget_module() -> Any:
         (None, "no such file; weights are not downloaded: give a file, or a model's YAML such as yolo11n.yaml"),
         (b"", "damaged, cut short, or no checkpoint at all"),
         (b"PK\x03\x04 not a checkpoint", "damaged, cut short, or no checkpoint at all"),
+        (b"hi\n", "damaged, cut short, or no checkpoint at all"),
         (b"cut", "damaged, cut short, or no checkpoint at all"),
     ],
 )

@@ -135,9 +135,10 @@ def test_a_run_stopped_before_its_first_epoch_ended(guided_data: Path, tiny_yaml
     given = options(guided_data, tmp_path / "run", tiny_yaml)
     stopped = train_yolo(given, StopAfter(looks=1), quiet=True)
     assert (stopped.interrupted, stopped.epochs, stopped.best) == (True, 0, None)
-    with pytest.raises(MvtkError, match=r"nothing to resume: there is no weights/last\.pt; leave out --resume"):
-        train(guided_data, tmp_path / "run", tiny_yaml, resume=True)
-    assert train_yolo(given, quiet=True).trained == 1
+    resumed = train(guided_data, tmp_path / "run", tiny_yaml, resume=True)
+    assert (resumed.trained, resumed.remarks) == (1, ("no epoch of the run was finished: it begins anew",))
+    with pytest.raises(MvtkError, match="there is no run to resume; leave out --resume to begin one"):
+        train(guided_data, tmp_path / "none", tiny_yaml, resume=True)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(

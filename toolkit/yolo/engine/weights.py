@@ -107,6 +107,8 @@ def load_into(model: DetectionModel, weights: nn.Module) -> None:
 def _reason(error: Exception) -> str:
     """Return what was wrong with a file, without what Ultralytics adds to it."""
     text = str(error).replace("ERROR ❌️ ", "").strip()
+    if isinstance(error, LookupError | EOFError | AttributeError):  # of a pickle machine that is fed other bytes
+        return "damaged, cut short, or no checkpoint at all"
     if "outside the supported" in text or "weights_only" in text.lower() or "unsafe" in text:
         return "names classes or functions that a model does not need; it was not loaded, as it could run any program"
     if "not a loadable checkpoint" in text or "PytorchStreamReader" in text:
