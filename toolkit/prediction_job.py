@@ -48,7 +48,8 @@ class PredictionJob(Job[NamedT], Generic[NamedT]):
         self._output = output
         self._parts = parts
         self._overwrite = overwrite
-        self._merged, self._left_out = 0, 0
+        self._results = output / RESULTS_NAME
+        self._merged, self._left_out, self._kept = 0, 0, False
 
     def require_apart_from(self, images: Path) -> None:
         """Check that the results do not go where images are looked for.
@@ -127,13 +128,20 @@ class PredictionJob(Job[NamedT], Generic[NamedT]):
             yield
 
     def finish(self, figures: Figures) -> None:
-        """Make the list of all results, those of earlier runs and other shards included."""
-        del figures
+        """Make the list of all results, those of earlier runs and other shards included.
+
+        A run that found nothing but images of another model or other options leaves their list as it is.
+        """
+        if figures.total and figures.skip_reasons.get(STALE) == figures.total and self._results.exists():
+            self._kept = True
+            return
         make_folder(self._output / RECORDS)
         self._merged, self._left_out = merge_records(self._output, self.made_by)
 
     def results_remark(self) -> str:
         """Return how many images are in the list of results, and how many are not."""
+        if self._kept:
+            return f"{RESULTS_NAME}: left as it is, all its images are of another model or other options"
         left_out = f"; {self._left_out:,} of another model or other options are left out" if self._left_out else ""
         return f"{RESULTS_NAME}: {self._merged:,} images{left_out}"
 

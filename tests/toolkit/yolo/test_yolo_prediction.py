@@ -169,8 +169,12 @@ def test_a_model_of_masks_without_masks(options: dict[str, Any], tmp_path: Path)
 def test_nothing_is_done_twice_and_other_options_are_stale(options: dict[str, Any], tmp_path: Path) -> None:
     run(options)
     assert run(options).figures.skip_reasons == {ALREADY_PREDICTED: 4}
+    results = (tmp_path / "out/predictions.json").read_bytes()
     stale = run(options, conf=0.9)
     assert stale.figures.skip_reasons == {STALE: 4}
+    assert (tmp_path / "out/predictions.json").read_bytes() == results != b"[]\n"
+    kept = "predictions.json: left as it is, all its images are of another model or other options"
+    assert stale.stats["remarks"] == [kept]
     assert run(options, conf=0.9, overwrite=True).figures.done == 4
     assert json.loads((tmp_path / "out/predictions.json").read_text()) == []
     assert (tmp_path / "out/labels/0000.txt").read_bytes() == b""
