@@ -23,6 +23,9 @@ from toolkit.metadata.demo import write_demo as write_metadata_demo
 from toolkit.sam.demo import write_demo as write_sam_demo
 from toolkit.sam.demo_model import write_demo_model
 
+# Two short trainings and a feature extraction are made once for all examples, and count as the first one's time.
+pytestmark = pytest.mark.timeout(1200)
+
 SHORT = ["--epochs", "1", "--imgsz", "64", "--device", "cpu"]
 
 
