@@ -66,6 +66,10 @@ def explained(folder: Path, watch: Watch) -> Iterator[None]:
         raise MvtkError(match["text"].strip()) if match else error from error
     except MemoryError as error:
         raise _no_memory() from error
+    except (ValueError, TypeError, AssertionError, SyntaxError, NotImplementedError) as error:
+        if watch.began:
+            raise
+        raise MvtkError(f"Ultralytics: {_first_line(error)}", "change the setting that it names") from error
     except (RuntimeError, OSError) as error:
         if _DISK_FULL.search(str(error)) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise StopRunError(
@@ -76,10 +80,6 @@ def explained(folder: Path, watch: Watch) -> Iterator[None]:
         if watch.began or not isinstance(error, FileNotFoundError):
             raise
         raise MvtkError(_first_line(error)) from error
-    except (ValueError, TypeError, AssertionError, SyntaxError) as error:
-        if watch.began:
-            raise
-        raise MvtkError(f"Ultralytics: {_first_line(error)}", "change the setting that it names") from error
 
 
 def _no_memory() -> MvtkError:

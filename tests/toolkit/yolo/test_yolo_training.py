@@ -227,6 +227,11 @@ def test_what_cannot_be_run_is_said_first(
     assert not (tmp_path / "run").exists()
 
 
+def test_an_optimizer_that_there_is_not(guided_data: Path, tiny_yaml: str, tmp_path: Path) -> None:
+    with pytest.raises(MvtkError, match=r"Ultralytics: Optimizer 'Foo' not found.*change the setting that it names"):
+        train(guided_data, tmp_path / "run", tiny_yaml, settings=("optimizer=Foo",))
+
+
 def test_settings_that_change_classes_sizes_and_numbers(tiny_yaml: str, tmp_path: Path) -> None:
     root = write_guided_dataset(tmp_path / "data")
     (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, b]\n")
